@@ -1,0 +1,55 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+STAMP_TEST := $(VENV)/.installed-test
+
+.PHONY: help demo test check format bench fuzz crash screenshots clean
+
+help:  ## Print the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) scripts/venv.py $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hub]'
+	@touch $@
+
+$(STAMP_TEST): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hub,test]'
+	@touch $@ $(STAMP)
+
+demo: $(STAMP)  ## Run the whole pipeline in one process with a live page
+	$(BIN)/headwater demo $(ARGS)
+
+check: $(STAMP_TEST)  ## Lint, types, architecture, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture tests/docs
+
+test: $(STAMP_TEST)  ## Install what tests need, real servers included, and run everything
+	$(BIN)/python scripts/install_servers.py
+	$(MAKE) check
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(STAMP_TEST)  ## Format the code
+	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+bench: $(STAMP_TEST)  ## Run all benchmarks, one JSON object each
+	for name in codec edge gateway processor pipeline; do $(BIN)/headwater bench $$name --json || exit 1; done
+
+fuzz: $(STAMP_TEST)  ## A million hostile inputs for every decoder
+	$(BIN)/python scripts/fuzz.py --inputs 1000000
+
+crash: $(STAMP_TEST)  ## kill -9 at 20 random moments: the demo, then agent, gateway and processor
+	$(BIN)/python scripts/crash.py --rounds 20
+
+screenshots: $(STAMP_TEST)  ## Draw every screen at 1280 and 360 px with headless Chromium
+	$(BIN)/python scripts/install_servers.py chromium
+	$(BIN)/python scripts/screenshots.py
+
+clean:  ## Remove what was built
+	rm -rf $(VENV) build dist *.egg-info

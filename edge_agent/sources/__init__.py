@@ -1,0 +1,1 @@
+"""Sources of readings behind one small protocol; third parties add one by entry point."""

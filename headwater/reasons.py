@@ -1,0 +1,62 @@
+"""Closed sets of reasons: why bytes are dead letters, readings are dropped, frames are given up.
+
+They are labels of counters too, so they stay few, short and without data in them.
+"""
+
+from enum import IntEnum, StrEnum
+
+
+class DeadLetterReason(StrEnum):
+    """Why the gateway or the processor could not admit something."""
+
+    TOO_LARGE = "too_large"
+    INFLATE = "inflate"
+    PARSE = "parse"
+    VERSION = "version"
+    CHECKSUM = "checksum"
+    SCHEMA = "schema"
+    LIMIT = "limit"
+    NAME = "name"
+    IDENTITY = "identity"
+    TOPIC = "topic"
+    NOT_FINITE = "not_finite"
+    TIME_RANGE = "time_range"
+    CONFLICT = "conflict"
+    QUOTA = "quota"
+
+
+class DropReason(StrEnum):
+    """Why the device gave up a reading before it was accepted into the spool."""
+
+    NOT_FINITE = "not_finite"
+    CLOCK_REGRESS = "clock_regress"
+    DUPLICATE_TIME = "duplicate_time"
+    OVERLOAD = "overload"
+    SPOOL_REFUSED = "spool_refused"
+
+
+class GapReason(StrEnum):
+    """Why accepted frames were given up; always declared by a sequenced record."""
+
+    SPOOL_FULL = "spool_full"
+    SPOOL_DAMAGED = "spool_damaged"
+    MAX_AGE = "max_age"
+    LYING_DISK = "lying_disk"
+    PURGED = "purged"
+
+
+class ClockQuality(IntEnum):
+    """How far a device's clock could be trusted when it made a frame (contracts §4)."""
+
+    UNSYNCED = 0
+    HOLDOVER = 1
+    CORRECTED = 2
+    SYNCED = 3
+
+
+class Severity(StrEnum):
+    """How much an anomaly or alert asks of people."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
