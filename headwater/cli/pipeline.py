@@ -1,0 +1,39 @@
+"""The `[pipeline]` table: where the stages of one pipeline keep and find things, and how to open them."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from headwater.errors import SettingsError
+from headwater.settings import DurationUs, Table
+
+SQLITE = "sqlite:///"
+
+
+class PipelineSettings(Table):
+    """What all stages of one pipeline have in common."""
+
+    data: str = Field("headwater-data", description="Folder that holds the embedded log, state, store and spools.")
+    log: str = Field("", description='URL of the log; "" is sqlite:///DATA/log.db.')
+    state: str = Field("", description='URL of the processor\'s checkpoints; "" is sqlite:///DATA/state.db.')
+    store: str = Field("", description='URL of the store; "" is sqlite:///DATA/store.db.')
+    log_keep_us: DurationUs = Field(7 * 86_400_000_000, alias="log_keep", description="How long the log keeps records.")
+    drain_max_us: DurationUs = Field(
+        30_000_000, alias="drain_max", description="On a clean stop, wait at most this long for what is in flight."
+    )
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return Path(self.data)
+
+    def file_of(self, what: str) -> Path:
+        """Returns the SQLite file behind "log", "state" or "store".
+
+        Raises:
+            SettingsError: the URL is not one that this version has an adapter for.
+        """
+        url = str(getattr(self, what)) or f"{SQLITE}{self.folder / what}.db"
+        if not url.startswith(SQLITE):
+            raise SettingsError(f"[pipeline] {what} = {url!r}: this version knows sqlite:///PATH")
+        return Path(url.removeprefix(SQLITE))
