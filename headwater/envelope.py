@@ -1,0 +1,87 @@
+"""The outside of a frame: magic, version, deflate, CRC-32, and the limits that come before any of it is believed."""
+
+import zlib
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError as ProtobufError
+
+from headwater.errors import DecodeError, LimitError
+from headwater.frame import INFLATED_BYTES_MAX, RAW_BYTES_MAX
+from headwater.frame_schema import FrameMessage
+from headwater.reasons import DeadLetterReason
+
+MAGIC: Final = ord("H")
+VERSION: Final = 1
+STORED: Final = VERSION << 4
+DEFLATED: Final = VERSION << 4 | 1
+# Field 15 as fixed32: its tag stands before the CRC, which ends the message.
+_CRC_TAG: Final = 0x7D
+_CRC_BYTES: Final = 4
+_RAW_DEFLATE: Final = -15
+_HEADS: Final = {coding: bytes((MAGIC, coding)) for coding in (STORED, DEFLATED)}
+
+
+def seal(message: Any, compress_level: int) -> bytes:
+    """Turns a frame message without its CRC into the payload; deflated when that is smaller.
+
+    Raises:
+        LimitError: more than RAW_BYTES_MAX, or INFLATED_BYTES_MAX before deflate.
+    """
+    body: bytes = message.SerializeToString()
+    body += bytes((_CRC_TAG,)) + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+    if len(body) > INFLATED_BYTES_MAX:
+        raise LimitError(f"a frame of {len(body)} bytes is over {INFLATED_BYTES_MAX}: send fewer readings per frame")
+    payload = _HEADS[STORED] + body
+    if compress_level:
+        deflate = zlib.compressobj(compress_level, zlib.DEFLATED, _RAW_DEFLATE)
+        small = b"".join((_HEADS[DEFLATED], deflate.compress(body), deflate.flush()))
+        if len(small) < len(payload):
+            payload = small
+    if len(payload) > RAW_BYTES_MAX:
+        raise LimitError(
+            f"a frame of {len(payload)} coded bytes is over {RAW_BYTES_MAX}: send fewer readings per frame"
+        )
+    return payload
+
+
+def unseal(payload: bytes) -> Any:
+    """Returns the frame message in a payload after size, magic, version, inflate and checksum are in order.
+
+    The checksum comes before the protobuf parser, so that only bytes which a sealer made reach it.
+
+    Raises:
+        DecodeError: TOO_LARGE, PARSE, VERSION, INFLATE or CHECKSUM.
+    """
+    if len(payload) > RAW_BYTES_MAX:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(payload)} bytes are over {RAW_BYTES_MAX}")
+    head = bytes(payload[:2])
+    if head == _HEADS[DEFLATED]:
+        body = _inflate(payload)
+    elif head == _HEADS[STORED]:
+        body = bytes(payload[2:])
+    elif len(head) < 2 or head[0] != MAGIC:
+        raise DecodeError(DeadLetterReason.PARSE, "not a frame: it does not begin with H")
+    elif head[1] >> 4 != VERSION:
+        raise DecodeError(DeadLetterReason.VERSION, f"frame version {head[1] >> 4}, this reads {VERSION}")
+    else:
+        raise DecodeError(DeadLetterReason.PARSE, f"unknown coding {head[1] & 15}")
+    end = len(body) - _CRC_BYTES
+    if end < 1 or body[end - 1] != _CRC_TAG or zlib.crc32(body[: end - 1]) != int.from_bytes(body[end:], "little"):
+        raise DecodeError(DeadLetterReason.CHECKSUM, f"CRC-32 of {len(body)} bytes does not match")
+    try:
+        return FrameMessage.FromString(body)
+    except ProtobufError as error:
+        raise DecodeError(DeadLetterReason.PARSE, "not a frame message") from error
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflate = zlib.decompressobj(_RAW_DEFLATE)
+    try:
+        body = inflate.decompress(memoryview(payload)[2:], INFLATED_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise DecodeError(DeadLetterReason.INFLATE, str(error)) from error
+    if len(body) > INFLATED_BYTES_MAX:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"inflates to more than {INFLATED_BYTES_MAX} bytes")
+    if not inflate.eof or inflate.unused_data:
+        raise DecodeError(DeadLetterReason.INFLATE, "the deflate stream is cut off or followed by other bytes")
+    return body
