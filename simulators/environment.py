@@ -1,0 +1,43 @@
+"""What the machines of a site share: weather and demand. A shared cause moves many sensors and is no fault."""
+
+from functools import cache
+
+import numpy as np
+
+from headwater.frame import Float64
+from simulators.noise import as_keys, key_of, smooth
+
+DAY_S = 86_400
+AMBIENT_MEAN_CEL = 15.0
+_WEATHER_PERIODS_S = (10_800, 900)
+
+
+@cache
+def _daily() -> tuple[Float64, Float64]:
+    """Returns float64 (86400,) twice: warmth (peak at 15:00) and demand (peaks at 08:00 and 18:00), about −1 to 1."""
+    hour = np.arange(DAY_S) / 3600.0
+    warmth = np.cos((hour - 15.0) * (2 * np.pi / 24))
+    demand = np.exp(-(((hour - 8.0) / 2.5) ** 2)) + np.exp(-(((hour - 18.0) / 3.0) ** 2))
+    return warmth, 2.0 * demand / demand.max() - 1.0
+
+
+def ambient_cel(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
+    """Returns float64 (stop_s - start_s,): outdoor temperature minus its mean, each second, in °C.
+
+    >>> ambient_cel(1, "north-works", 0, 3).shape
+    (3,)
+    """
+    warmth = _daily()[0][np.arange(start_s, stop_s) % DAY_S]
+    key = as_keys(key_of(seed, site, "weather"))
+    slow, fast = (smooth(key, start_s, stop_s, period)[0] for period in _WEATHER_PERIODS_S)
+    return np.asarray(5.0 * warmth + 2.5 * slow + 0.3 * fast)
+
+
+def demand(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
+    """Returns float64 (stop_s - start_s,): what consumers ask for, about −1 to 1, lower at weekends."""
+    seconds = np.arange(start_s, stop_s)
+    daily = _daily()[1][seconds % DAY_S]
+    # 1970-01-01 was a Thursday: days 2 and 3 of each week since then are Saturday and Sunday.
+    is_weekend = ((seconds // DAY_S) % 7 == 2) | ((seconds // DAY_S) % 7 == 3)
+    wander = smooth(as_keys(key_of(seed, site, "demand")), start_s, stop_s, 1_800)[0]
+    return np.asarray(np.where(is_weekend, 0.4, 1.0) * daily + 0.15 * wander)
