@@ -310,7 +310,7 @@ def values_of(integer: Int64, form: UInt8, rows: Int64) -> Float64:
     [20.1, 20.2]
     """
     scale, kind = form & 31, (form >> 5) & 3
-    value = integer / np.repeat(_POW10[np.minimum(scale, SCALE_MAX)], rows)
+    value: Float64 = integer / np.repeat(_POW10[np.minimum(scale, SCALE_MAX)], rows)
     if kind.any():
         cell_kind = np.repeat(kind, rows)
         moved = np.flatnonzero((cell_kind == Kind.SIGNED_ZERO) | (cell_kind == Kind.SINGLE))

@@ -1,0 +1,187 @@
+"""Many payloads to one batch: what the gateway decodes with (contracts §6, §9).
+
+    arrivals ─ unseal, read_head ─▶ heads ─ read_cells ─▶ columns ─ identity, time ─▶ Batch
+                    │                           │                       │
+                    └───────────────────────────┴───────────────────────┴──▶ Reject, with a reason
+
+A bad payload never costs another one its place: what is wrong with it is noted and the rest is decoded without it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from headwater.batch import Batch
+from headwater.batch_build import batch_from_columns, concat_batches
+from headwater.envelope import unseal
+from headwater.errors import DecodeError
+from headwater.frame import Int64
+from headwater.frame_columns import FrameColumns, Head, read_cells, read_head
+from headwater.instant import TIME_MAX_US, TIME_MIN_US, US_PER_S, format_utc
+from headwater.quality import MISSING
+from headwater.reasons import DeadLetterReason
+
+FUTURE_MAX_US: Final = 300 * US_PER_S
+# Frames are decoded in portions of this many cells, so that a heap of constant columns can't claim the memory at once.
+_CELLS_MAX: Final = 1 << 19
+
+
+class Arrival(NamedTuple):
+    """A payload as it came in; `site` and `device` are those of the MQTT topic."""
+
+    site: str
+    device: str
+    payload: bytes
+    received_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """What was not admitted of arrival `index`: all of it, or with NOT_FINITE only `readings` of its readings.
+
+    Attributes:
+        index: place in the arrivals.
+        reason, detail: why.
+        epoch, seq: identity; 0 if the payload can't be trusted that far.
+        readings: how many readings are not admitted, 0 if unknown.
+    """
+
+    index: int
+    reason: DeadLetterReason
+    detail: str
+    epoch: int = 0
+    seq: int = 0
+    readings: int = 0
+
+
+def decode_batch(
+    arrivals: Sequence[Arrival], *, shard: int, made_us: int, future_max_us: int = FUTURE_MAX_US
+) -> tuple[Batch, list[Reject]]:
+    """Decodes payloads of one shard into a batch, in the order of arrival.
+
+    Gives what `batch_from_frames` gives for the frames that `decode_frame` reads, checked for identity and time too.
+
+    Args:
+        arrivals: payloads with the identity of their topic.
+        shard: of the batch.
+        made_us: of the batch.
+        future_max_us: how far behind its receipt an event time may lie.
+
+    Returns:
+        The batch and the rejects, ascending by index. Never raises for what a payload holds.
+    """
+    rejects: list[Reject] = []
+    indices: list[int] = []
+    heads: list[Head] = []
+    for index, arrival in enumerate(arrivals):
+        message: Any = None
+        try:
+            message = unseal(arrival.payload)
+            head = read_head(message)
+        except DecodeError as error:
+            epoch, seq = (0, 0) if message is None else (message.epoch, message.seq)
+            rejects.append(Reject(index, error.reason, error.detail, epoch, seq))
+            continue
+        if head.site != arrival.site or head.device != arrival.device:
+            detail = f"the payload is of {head.site}/{head.device}, its topic of {arrival.site}/{arrival.device}"
+            rejects.append(_reject(index, head, DeadLetterReason.IDENTITY, detail))
+            continue
+        indices.append(index)
+        heads.append(head)
+    batches = []
+    for portion in _portions(heads):
+        chosen = indices[portion]
+        columns = _read_good(heads[portion], chosen, arrivals, future_max_us, rejects)
+        received_us = np.array([arrivals[index].received_us for index in chosen], np.int64)
+        payload_bytes = np.array([len(arrivals[index].payload) for index in chosen], np.int32)
+        batches.append(batch_from_columns(columns, received_us, payload_bytes, shard=shard, made_us=made_us))
+    rejects.sort(key=_index_of)
+    return concat_batches(batches), rejects
+
+
+def _portions(heads: Sequence[Head]) -> list[slice]:
+    """Cuts heads into runs of at most _CELLS_MAX cells, at least one run."""
+    cuts, cells = [0], 0
+    for place, head in enumerate(heads):
+        claimed = sum((len(block.metrics) + 1) * block.rows for block in head.blocks)
+        if head.panes is not None:
+            claimed += 16 * head.panes[1] + 2 * head.panes[3]
+        if cells + claimed > _CELLS_MAX and place > cuts[-1]:
+            cuts.append(place)
+            cells = 0
+        cells += claimed
+    return [slice(start, end) for start, end in zip(cuts, [*cuts[1:], len(heads)], strict=True)]
+
+
+def _read_good(
+    heads: list[Head], indices: list[int], arrivals: Sequence[Arrival], future_max_us: int, rejects: list[Reject]
+) -> FrameColumns:
+    """Decodes the heads; takes those that turn out bad off `heads` and `indices` and notes them."""
+    while True:
+        columns, errors = read_cells(heads)
+        if columns is not None:
+            received_us = np.array([arrivals[index].received_us for index in indices], np.int64)
+            errors = _time_errors(columns, received_us + future_max_us)
+        if not errors:
+            break
+        for place in sorted(errors, reverse=True):
+            error = errors[place]
+            rejects.append(_reject(indices.pop(place), heads.pop(place), error.reason, error.detail))
+    assert columns is not None
+    _note_not_finite(columns, indices, rejects)
+    return columns
+
+
+def _time_errors(columns: FrameColumns, limit_us: Int64) -> dict[int, DecodeError]:
+    """Finds the frames with an event time outside of `[TIME_MIN_US, min(TIME_MAX_US, limit_us[frame])]`."""
+    limit_us = np.minimum(limit_us, TIME_MAX_US)
+    axis_end = np.cumsum(columns.block_rows)
+    first, last = columns.time_us[axis_end - columns.block_rows], columns.time_us[axis_end - 1]
+    wrong = (first < TIME_MIN_US) | (last > limit_us[columns.block_frame])
+    errors: dict[int, DecodeError] = {}
+    for at in np.flatnonzero(wrong).tolist():
+        place = int(columns.block_frame[at])
+        errors.setdefault(place, _time_error(int(first[at]), int(last[at])))
+    for place, head in enumerate(columns.heads):
+        if not head.anomalies and head.panes is None:
+            continue
+        panes = columns.panes[place]
+        times = [anomaly.time_us for anomaly in head.anomalies]
+        if len(panes):
+            times += [int(panes.start_us.min()), int(panes.last_us.max())]
+        if min(times) < TIME_MIN_US or max(times) > limit_us[place]:
+            errors.setdefault(place, _time_error(min(times), max(times)))
+    return errors
+
+
+def _time_error(first_us: int, last_us: int) -> DecodeError:
+    near = first_us > TIME_MIN_US // 2 and last_us < 2 * TIME_MAX_US
+    text = f"{format_utc(first_us)} to {format_utc(last_us)}" if near else f"{first_us} to {last_us} µs"
+    return DecodeError(DeadLetterReason.TIME_RANGE, f"event times {text} lie before 2000 or too far ahead of receipt")
+
+
+def _note_not_finite(columns: FrameColumns, indices: list[int], rejects: list[Reject]) -> None:
+    wrong = ~np.isfinite(columns.value)
+    if not wrong.any():
+        return
+    if columns.quality is not None:
+        wrong &= columns.quality != MISSING
+    cell_start = np.zeros(len(columns.block_rows) + 1, np.int64)
+    np.cumsum(columns.block_rows * columns.block_width, out=cell_start[1:])
+    block = np.searchsorted(cell_start, np.flatnonzero(wrong), side="right") - 1
+    count = np.bincount(columns.block_frame[block], minlength=len(columns.heads))
+    for place in np.flatnonzero(count).tolist():
+        head, number = columns.heads[place], int(count[place])
+        detail = f"{number} readings are not finite"
+        rejects.append(Reject(indices[place], DeadLetterReason.NOT_FINITE, detail, head.epoch, head.seq, number))
+
+
+def _reject(index: int, head: Head, reason: DeadLetterReason, detail: str) -> Reject:
+    readings = sum(len(block.metrics) * block.rows - block.quality.count(MISSING) for block in head.blocks)
+    return Reject(index, reason, detail, head.epoch, head.seq, readings)
+
+
+def _index_of(reject: Reject) -> int:
+    return reject.index
