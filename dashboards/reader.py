@@ -17,7 +17,7 @@ class Reader(Protocol):
     def devices(self) -> Sequence[Row]:
         """One row a device: site, device, online, last_us (newest event time), received_us, buffered, agent, metrics.
 
-        `metrics` maps a name to {"unit", "lo", "hi", "reduction"} as far as the device declared them.
+        `metrics` maps a name to {"last_us", "value", "quality"}, and {"unit", "lo", "hi"} as far as they are known.
         """
 
     def device(self, site: str, device: str) -> Row | None:
@@ -39,6 +39,12 @@ class Reader(Protocol):
 
     def health(self, site: str | None = None, device: str | None = None) -> Sequence[Row]:
         """The newest row per device and component: time_us, site, device, component, health, rul_h, rul_lo, rul_hi."""
+
+    def health_history(self, site: str, device: str, start_us: int, end_us: int, limit: int) -> Sequence[Row]:
+        """Health rows of one device in an interval."""
+
+    def gaps(self, limit: int) -> Sequence[Row]:
+        """Declared gaps: declared_us, site, device, epoch, from_seq, to_seq, reason, readings."""
 
     def alerts(self, limit: int) -> Sequence[Row]:
         """Alerts: time_us, site, device, rule, severity, state, value, message."""

@@ -1,0 +1,285 @@
+"""The page's one look at the store per tick, shared by all browsers.
+
+    reader ──▶ SharedCalls ──▶ Feed.tick ──▶ Ring ──▶ every stream of dashboards.events
+    counters ─────────────────────┘
+
+Only channels that somebody listens to are read.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from dashboards import overview
+from dashboards.cache import SharedCalls, gather
+from dashboards.rates import Rates, flatten
+from dashboards.reader import Reader
+from dashboards.ring import Ring
+from dashboards.settings import DashboardSettings
+from dashboards.wire import json_text, plain
+from headwater.errors import HeadwaterError
+from headwater.ports import Clock, SimulatorControl
+
+ANOMALY_SPAN_US = 3_600_000_000
+CHANNELS = frozenset({"fleet", "anomalies", "pipeline", "simulator"})
+RAW_PER_TICK_MAX = 2000
+LIVE_START_US = 10_000_000
+SPARKS_FIRST_MAX = 64
+
+_log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Gathers what changed and puts it into the ring."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        counters: Callable[[], dict[str, Any]] | None,
+        simulator: SimulatorControl | None,
+        settings: DashboardSettings,
+        clock: Clock,
+        ring: Ring,
+    ) -> None:
+        self.reader = reader
+        self.calls = SharedCalls(clock, threads_max=settings.reader_threads_max)
+        self.ring = ring
+        self.simulator = simulator
+        self.errors = 0
+        self._counters = counters
+        self._settings = settings
+        self._clock = clock
+        self._listeners: Counter[str] = Counter()
+        self._news = anyio.Event()
+        self._is_closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.stream_count = 0
+        self._rates = Rates(smooth_us=3_000_000)
+        self._fleet_sent: dict[tuple[str, str], dict[str, Any]] = {}
+        self._sparks: dict[tuple[str, str], dict[str, Any]] = {}
+        self._spark_turn = 0
+        self._anomaly_seen: set[tuple[Any, ...]] | None = None
+        self._cursors: dict[str, dict[str, int]] = {}
+        self._simulator_sent = ""
+
+    @property
+    def is_closing(self) -> bool:
+        """True once the page is about to stop: streams end."""
+        return self._is_closing
+
+    def listen(self, channels: frozenset[str]) -> None:
+        """Counts a listener in; its channels are read from the next tick on."""
+        self._listeners.update(channels)
+        self.stream_count += 1
+
+    def leave(self, channels: frozenset[str]) -> None:
+        """Counts a listener out; what nobody hears is no longer read."""
+        self._listeners.subtract(channels)
+        self.stream_count -= 1
+        for channel in channels:
+            if self._listeners[channel] <= 0:
+                del self._listeners[channel]
+                self._cursors.pop(channel, None)
+
+    async def news(self) -> None:
+        """Returns after the next tick that had something to say."""
+        await self._news.wait()
+
+    def close(self) -> None:
+        """Ends the loop and all streams."""
+        self._is_closing = True
+        self._wake()
+
+    def close_soon(self) -> None:
+        """Does the same from another thread; returns at once."""
+        self._is_closing = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    async def run(self) -> None:
+        """Ticks until cancelled; a store that can't be read is counted, logged and asked again at the next tick."""
+        self._loop = asyncio.get_running_loop()
+        while not self._is_closing:
+            if self._listeners:
+                try:
+                    await self.tick()
+                except (HeadwaterError, OSError) as error:
+                    self.errors += 1
+                    _log.warning("the page could not read the store: %s", error)
+                except Exception:  # noqa: BLE001 - The host loop counts, logs and goes on.
+                    self.errors += 1
+                    _log.exception("the page's tick failed; it goes on with the next one")
+            await anyio.sleep(self._settings.tick_us / 1e6)
+
+    async def tick(self) -> None:
+        """Reads every channel that has listeners once and publishes what changed."""
+        before = self.ring.number
+        channels = frozenset(self._listeners)
+        if "fleet" in channels:
+            await self._tick_fleet()
+        if "anomalies" in channels:
+            await self._tick_anomalies()
+        if "pipeline" in channels:
+            self.ring.append("pipeline", json_text(await self.pipeline()))
+        if "simulator" in channels and self.simulator is not None:
+            await self._tick_simulator(self.simulator)
+        for channel in sorted(channels - CHANNELS):
+            await self._tick_device(channel)
+        if self.ring.number != before:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        """The stages' counters now; {} where the page runs apart from them."""
+        return self._counters() if self._counters is not None else {}
+
+    @property
+    def _live(self) -> Mapping[str, Mapping[str, Any]]:
+        devices = self.counters.get("agents", {}).get("devices", {})
+        return devices if isinstance(devices, Mapping) else {}
+
+    async def fleet(self) -> dict[str, Any]:
+        """The whole fleet with its key figures; at most one tick old."""
+        keep_us, now_us = self._settings.tick_us, self._clock.now_us()
+        get = self.calls.get
+        devices, health, anomalies, accounts = await gather(
+            lambda: get("devices", keep_us, self.reader.devices),
+            lambda: get("health", 4 * keep_us, self.reader.health),
+            lambda: get(
+                "anomalies",
+                keep_us,
+                self.reader.anomalies,
+                now_us - ANOMALY_SPAN_US,
+                now_us + ANOMALY_SPAN_US,
+                self._settings.rows_max,
+            ),
+            lambda: get("accounts", 2 * keep_us, self.reader.accounts),
+        )
+        rows = overview.fleet_rows(devices, health, anomalies, self._live)
+        for row in rows:
+            row["spark"] = self._sparks.get((row["site"], row["device"]))
+        account = overview.totals(accounts)
+        sick = [row["health"] for row in rows if row["health"] is not None]
+        figures = {
+            "devices": len(rows),
+            "online": sum(row["online"] for row in rows),
+            "anomalies": len(anomalies),
+            "attention": sum(bool(row["attention"]) for row in rows),
+            "health_lowest": min(sick, default=None),
+            "readings_stored": account["readings_stored"],
+            "unknown": account["unknown"],
+        }
+        sites = overview.site_rows(rows)
+        return {"now_us": now_us, "figures": figures, "sites": sites, "devices": rows}
+
+    async def draw_sparks(self, devices: Sequence[Mapping[str, Any]], count_max: int) -> None:
+        """Reads the small charts of the next `count_max` devices in turn."""
+        now_us = self._clock.now_us()
+        names = [(row["site"], row["device"], sorted(row.get("metrics") or {})) for row in devices]
+        for index in range(min(count_max, len(names))):
+            site, device, metrics = names[(self._spark_turn + index) % len(names)]
+            if not metrics:
+                continue
+            metric = metrics[0]
+            start_us = now_us - self._settings.spark_us
+            columns = await self.calls.run(self.reader.series, site, device, metric, start_us, now_us, 48)
+            declared = next(row for row in devices if (row["site"], row["device"]) == (site, device))["metrics"]
+            self._sparks[site, device] = {
+                "metric": metric,
+                "unit": (declared[metric] or {}).get("unit", ""),
+                "start_us": start_us,
+                "end_us": now_us,
+                **plain({"time_us": columns["time_us"], "mean": columns["mean"]}),
+            }
+        self._spark_turn += count_max
+
+    async def draw_missing_sparks(self, devices: Sequence[Mapping[str, Any]]) -> None:
+        """Reads the small charts of devices that have none yet, at most `SPARKS_FIRST_MAX`."""
+        missing = sum((row["site"], row["device"]) not in self._sparks for row in devices)
+        if missing:
+            await self.draw_sparks(devices, min(len(devices), SPARKS_FIRST_MAX))
+
+    async def _tick_fleet(self) -> None:
+        devices = await self.calls.get("devices", self._settings.tick_us, self.reader.devices)
+        await self.draw_sparks(devices, self._settings.sparks_per_tick_max)
+        fleet = await self.fleet()
+        changed = []
+        for row in fleet["devices"]:
+            key = (row["site"], row["device"])
+            sent = self._fleet_sent.get(key, {})
+            if sent != row:
+                is_same_spark = sent.get("spark") == row["spark"]
+                changed.append({name: value for name, value in row.items() if name != "spark" or not is_same_spark})
+                self._fleet_sent[key] = row
+        self.ring.append("fleet", json_text(fleet | {"devices": changed, "part": True}))
+
+    async def _tick_anomalies(self) -> None:
+        now_us = self._clock.now_us()
+        rows = await self.calls.get(
+            "anomalies",
+            self._settings.tick_us,
+            self.reader.anomalies,
+            now_us - ANOMALY_SPAN_US,
+            now_us + ANOMALY_SPAN_US,
+            self._settings.rows_max,
+        )
+        keyed = {(r["site"], r["device"], r["metric"], r["detector"], r["severity"], r["time_us"]): r for r in rows}
+        seen, self._anomaly_seen = self._anomaly_seen, set(keyed)
+        fresh = [row for key, row in keyed.items() if seen is not None and key not in seen]
+        if fresh:
+            self.ring.append("anomalies", json_text({"now_us": now_us, "rows": fresh}))
+
+    async def pipeline(self) -> dict[str, Any]:
+        """The stages with totals and rates, the sites' spools, and the account of every frame."""
+        counters, now_us = self.counters, self._clock.now_us()
+        rates = self._rates.update(self._clock.monotonic_us(), flatten(counters))
+        accounts = await self.calls.get("accounts", 2 * self._settings.tick_us, self.reader.accounts)
+        devices = await self.calls.get("devices", self._settings.tick_us, self.reader.devices)
+        newest_us = await self.calls.get("newest", self._settings.tick_us, self.reader.newest_us)
+        fleet = overview.fleet_rows(devices, (), (), self._live)
+        return {
+            "now_us": now_us,
+            "newest_us": newest_us,
+            "stages": overview.stage_rows(counters, rates),
+            "sites": overview.site_rows(fleet),
+            "account": overview.totals(accounts),
+        }
+
+    async def _tick_simulator(self, simulator: SimulatorControl) -> None:
+        text = json_text({"state": simulator.state(), "sites": overview.site_rows((await self.fleet())["devices"])})
+        if text != self._simulator_sent:
+            self._simulator_sent = text
+            self.ring.append("simulator", text)
+
+    async def _tick_device(self, channel: str) -> None:
+        _, site, device = channel.split("/")
+        row = await self.calls.run(self.reader.device, site, device)
+        if row is None:
+            return
+        cursors = self._cursors.setdefault(channel, {})
+        series: dict[str, Any] = {}
+        for metric, latest in (row.get("metrics") or {}).items():
+            since_us = cursors.get(metric, self._clock.now_us() - LIVE_START_US)
+            end_us = int((latest or {}).get("last_us") or row["last_us"]) + 1
+            if end_us <= since_us:
+                continue
+            columns = await self.calls.run(self.reader.raw, site, device, metric, since_us, end_us, RAW_PER_TICK_MAX)
+            value = columns.get("value")
+            if not len(columns["time_us"]):  # A metric that the edge sends as summaries has no readings of its own.
+                columns = await self.calls.run(self.reader.series, site, device, metric, since_us, end_us, 200)
+                value = columns["mean"]
+            if len(columns["time_us"]):
+                cursors[metric] = int(columns["time_us"][-1]) + 1
+                series[metric] = {"time_us": columns["time_us"], "value": value}
+        live = self._live.get(f"{site}/{device}", {})
+        text = json_text({"now_us": self._clock.now_us(), "row": row, "live": live, "series": series})
+        self.ring.append(channel, text)

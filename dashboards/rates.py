@@ -1,0 +1,57 @@
+"""Rates from counters: nested dictionaries of totals become flat names and changes per second."""
+
+from collections.abc import Mapping
+from typing import Any
+
+DEPTH_MAX = 6
+
+
+def flatten(counters: Mapping[str, Any], *, prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Returns {"a.b": value} for the numbers and strings of a nested dictionary, without `devices`.
+
+    >>> flatten({"frames": 3, "drops": {"overload": 1}, "devices": {"a/b": {}}})
+    {'frames': 3, 'drops.overload': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in counters.items():
+        if key == "devices" or depth > DEPTH_MAX:
+            continue
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix=f"{prefix}{key}.", depth=depth + 1)
+        elif isinstance(value, bool | int | float | str):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+class Rates:
+    """Keeps the totals seen last and smooths their change per second over about `smooth_us`.
+
+    >>> rates = Rates(smooth_us=1)
+    >>> rates.update(0, {"frames": 10})
+    {}
+    >>> rates.update(2_000_000, {"frames": 30})
+    {'frames': 10.0}
+    """
+
+    def __init__(self, *, smooth_us: int) -> None:
+        self._smooth_us = smooth_us
+        self._then_us: int | None = None
+        self._totals: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
+
+    def update(self, monotonic_us: int, flat: Mapping[str, Any]) -> dict[str, float]:
+        """Takes totals at a time and returns the rates per second; a total that fell starts anew (a restart)."""
+        totals = {key: float(value) for key, value in flat.items() if type(value) in (int, float)}
+        if self._then_us is not None and monotonic_us > self._then_us:
+            elapsed_us = monotonic_us - self._then_us
+            weight = elapsed_us / (elapsed_us + self._smooth_us)
+            for key, total in totals.items():
+                if key not in self._totals:
+                    continue
+                rate = max(0.0, total - self._totals[key]) * 1e6 / elapsed_us
+                before = self._rates.get(key)
+                self._rates[key] = rate if before is None or weight >= 0.99 else before + weight * (rate - before)
+        self._then_us = monotonic_us
+        self._totals = totals
+        self._rates = {key: rate for key, rate in self._rates.items() if key in totals}
+        return {key: round(rate, 3) for key, rate in self._rates.items()}
