@@ -22,7 +22,7 @@ TABLES = {
     "agent": "edge_agent.settings:AgentSettings",
     "gateway": "gateway.settings:GatewaySettings",
     "processor": "cloud_processor.settings:ProcessorSettings",
-    "page": "dashboards.settings:PageSettings",
+    "page": "dashboards.settings:DashboardSettings",
     "simulator": "simulators.settings:SimulatorSettings",
 }
 DEFAULT_FILE = "headwater.toml"
@@ -37,6 +37,11 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         "--set", metavar="TABLE.KEY=VALUE", action="append", default=[], help="change one setting; may be repeated"
     )
     group.add_argument("--debug", action="store_true", help="show a traceback with an error")
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --data DIR, which `read_settings` reads as pipeline.data."""
+    parser.add_argument("--data", metavar="DIR", help="folder of log, state, store and spools")
 
 
 def duration(text: str) -> int:
@@ -66,8 +71,9 @@ def read_settings(options: argparse.Namespace, *flags: str) -> dict[str, Table]:
     if options.config and not path.is_file():
         raise SettingsError(f"--config {path}: there is no such file; `headwater config > {path}` writes a sample")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    data = [f"pipeline.data={json.dumps(options.data)}"] if getattr(options, "data", None) else []
     return load_settings(
-        table_classes(), text=text, where=str(path), environment=os.environ, flags=(*flags, *options.set)
+        table_classes(), text=text, where=str(path), environment=os.environ, flags=(*data, *flags, *options.set)
     )
 
 

@@ -1,0 +1,58 @@
+"""`headwater gateway`: MQTT in, log out, as a process of its own."""
+
+import argparse
+import asyncio
+import signal
+
+from gateway.bridge import Gateway
+
+from gateway.settings import GatewaySettings
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import add_data_option, print_json, read_settings, say, table
+from headwater.io.clock_system import SystemClock
+from headwater.io.log_sqlite import SqliteLog
+from headwater.io.store_sqlite_query import StoreReader
+
+TRIM_EVERY_S = 60.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_data_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until SIGINT or SIGTERM; acknowledged frames are in the log whatever happens."""
+    settings = read_settings(options)
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    counters = asyncio.run(_serve(table(settings, "gateway", GatewaySettings), pipeline))
+    if options.json:
+        print_json(counters)
+    return 0
+
+
+async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[str, object]:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    log_path = pipeline.file_of("log")
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log = SqliteLog(log_path)
+    frontiers = StoreReader(pipeline.file_of("store"))
+    gateway = Gateway(settings, log, clock, frontiers)
+    try:
+        port = await gateway.start()
+        say(f"gateway: MQTT on {settings.host}:{port}, log {log_path} ({log.incarnation})")
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), TRIM_EVERY_S)
+            except TimeoutError:
+                await gateway.trim(clock.now_us() - pipeline.log_keep_us)
+        await gateway.stop()
+        return gateway.counters()
+    finally:
+        frontiers.close()
+        log.close()

@@ -1,0 +1,34 @@
+"""`headwater page`: the live page over a store, as a process of its own."""
+
+import argparse
+
+from dashboards.app import make_app
+from dashboards.server import PageServer
+from dashboards.settings import DashboardSettings
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import add_data_option, read_settings, say, stop_on_signals, table
+from headwater.io.clock_system import SystemClock
+from headwater.io.store_sqlite_query import StoreReader
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_data_option(parser)
+    parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until SIGINT or SIGTERM."""
+    flags = [] if options.port is None else [f"page.port={options.port}"]
+    settings = read_settings(options, *flags)
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    page = table(settings, "page", DashboardSettings)
+    reader = StoreReader(pipeline.file_of("store"))
+    app = make_app(reader, counters=None, simulator=None, settings=page, clock=SystemClock())
+    server = PageServer(app, page.host, page.port)
+    with stop_on_signals() as stop:
+        say(f"page: http://{page.host}:{server.start()}/")
+        stop.wait()
+    server.stop()
+    reader.close()
+    return 0
