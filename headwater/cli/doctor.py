@@ -1,0 +1,210 @@
+"""`headwater doctor`: walks every hop, says what is wrong and how to mend it; exit code 1 if something is."""
+
+import argparse
+import asyncio
+import platform
+import shutil
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headwater import log_topics
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import add_data_option, print_json, read_settings, table
+from headwater.errors import HeadwaterError
+from headwater.instant import US_PER_S
+from headwater.io.log_sqlite import SqliteLogReader
+from headwater.io.store_sqlite_query import StoreReader
+from headwater.settings import Table
+
+FREE_BYTES_MIN = 200 * 1024 * 1024
+STALE_S_MAX = 120.0
+LAG_RECORDS_MAX = 1000
+TIMEOUT_S = 3.0
+# Versions below this one can lose commits when two connections write and checkpoint at the same moment
+# (sqlite.org/wal.html, "the WAL-reset bug"). We keep to one writing connection, so it is a remark, not a fault.
+SQLITE_FIXED = (3, 51, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look at one hop showed; `mend` says what to do, "" if all is well."""
+
+    hop: str
+    is_good: bool
+    what: str
+    mend: str = ""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_data_option(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Looks at each hop in the order of the flow; wrong settings exit with 78 before any look."""
+    settings = read_settings(options)
+    findings = [look(settings) for look in LOOKS]
+    is_good = all(finding.is_good for finding in findings)
+    if options.json:
+        print_json({"ok": is_good, "findings": [asdict(finding) for finding in findings]})
+        return 0 if is_good else 1
+    for finding in findings:
+        print(f"{'ok  ' if finding.is_good else 'FAIL'}  {finding.hop:<10} {finding.what}")
+        if finding.mend:
+            print(f"      {'':<10} → {finding.mend}")
+    return 0 if is_good else 1
+
+
+def look_at_machine(settings: Mapping[str, Table]) -> Finding:
+    """Python, SQLite and free space."""
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    folder = next(path for path in (pipeline.folder.resolve(), *pipeline.folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    what = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {free >> 20} MiB free in {folder}"
+    if free < FREE_BYTES_MIN:
+        return Finding(
+            "machine", False, what, "free some space: log, store and spools stop taking frames on a full disk"
+        )
+    old = sqlite3.sqlite_version_info < SQLITE_FIXED
+    return Finding(
+        "machine", True, what, "never open our files for writing from another program with this SQLite" if old else ""
+    )
+
+
+def look_at_clock(_settings: Mapping[str, Table]) -> Finding:
+    """Is the system clock synchronised, as far as the system tells?"""
+    marker = Path("/run/systemd/timesync/synchronized")
+    now_s = time.time()
+    if now_s < 1_700_000_000:
+        return Finding("clock", False, f"the clock says {time.ctime(now_s)}", "set it or connect to a time server")
+    return Finding("clock", True, "synchronised" if marker.exists() else "plausible; no word of a time server")
+
+
+def look_at_gateway(settings: Mapping[str, Table]) -> Finding:
+    """Does something at the gateway's address speak MQTT 5?"""
+    gateway = settings["gateway"].model_dump()
+    where = f"{gateway['host']}:{gateway['port']}"
+    if gateway["tls_certificate"]:
+        return Finding("gateway", True, f"{where} uses TLS: not tried")
+    try:
+        asyncio.run(_connect(gateway["host"], gateway["port"]))
+    except (OSError, TimeoutError, HeadwaterError) as error:
+        return Finding(
+            "gateway",
+            False,
+            f"{where}: {str(error) or 'no answer'}",
+            "start `headwater up` or `headwater gateway`, or correct gateway.port",
+        )
+    return Finding("gateway", True, f"MQTT 5 on {where}")
+
+
+async def _connect(host: str, port: int) -> None:
+    from aiomqtt import Client, MqttError, ProtocolVersion  # noqa: PLC0415  the client is needed only here
+
+    try:
+        async with Client(host, port, protocol=ProtocolVersion.V5, timeout=TIMEOUT_S):
+            pass
+    except MqttError as error:
+        raise HeadwaterError(str(error)) from error
+
+
+def look_at_log(settings: Mapping[str, Table]) -> Finding:
+    """Is there a log, and has the processor caught up with it?"""
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    path = pipeline.file_of("log")
+    if not path.exists():
+        return Finding("log", False, f"{path} is not there", "start the gateway with this data folder (--data DIR)")
+    log = SqliteLogReader(path)
+    try:
+        ends = {part: log.end(log_topics.READINGS, part) for part in range(log_topics.PARTITIONS_DEFAULT)}
+        incarnation = log.incarnation
+    except HeadwaterError as error:
+        return Finding("log", False, str(error), "see the gateway's messages: a damaged log is set aside and replaced")
+    finally:
+        log.close()
+    return (
+        Finding("log", True, f"{path}: {sum(ends.values())} records, incarnation {incarnation}")
+        if any(ends.values())
+        else Finding("log", False, f"{path} is empty", "no frame has come: look at the agents")
+    )
+
+
+def look_at_processor(settings: Mapping[str, Table]) -> Finding:
+    """How far is the store behind the log?"""
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    if not pipeline.file_of("log").exists() or not pipeline.file_of("store").exists():
+        return Finding("processor", False, "log or store is not there", "start the processor with this data folder")
+    log, store = SqliteLogReader(pipeline.file_of("log")), StoreReader(pipeline.file_of("store"))
+    try:
+        at = store.positions()
+        lag = sum(
+            log.end(topic, part) - offset for (_, topic, part), offset in at.items() if topic == log_topics.READINGS
+        )
+    finally:
+        log.close()
+        store.close()
+    if not at:
+        return Finding("processor", False, "it has stored nothing yet", "start the processor with this data folder")
+    if lag > LAG_RECORDS_MAX:
+        return Finding("processor", False, f"{lag} records behind", "is the processor running, and is its core free?")
+    return Finding("processor", True, f"{max(lag, 0)} records behind")
+
+
+def look_at_store(settings: Mapping[str, Table]) -> Finding:
+    """Is the store fresh, and is the account clean?"""
+    path = table(settings, "pipeline", PipelineSettings).file_of("store")
+    if not path.exists():
+        return Finding("store", False, f"{path} is not there", "start the processor with this data folder")
+    store = StoreReader(path)
+    try:
+        age_s = time.time() - store.newest_us() / US_PER_S
+        total = store.account_total()
+    finally:
+        store.close()
+    if total["unknown"]:
+        return Finding(
+            "store",
+            False,
+            f"{total['unknown']} frames are unknown",
+            "this must never be: keep the data folder and report it",
+        )
+    if age_s > STALE_S_MAX:
+        return Finding(
+            "store",
+            False,
+            f"the newest reading is {age_s:.0f} s old",
+            "are agents connected? `headwater trace SITE/DEVICE` shows where one stops",
+        )
+    return Finding("store", True, f"newest reading {max(age_s, 0):.1f} s old; unknown 0")
+
+
+def look_at_page(settings: Mapping[str, Table]) -> Finding:
+    """Does the page answer?"""
+    page = settings["page"].model_dump()
+    url = f"http://{page['host']}:{page['port']}/"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return Finding("page", True, f"{url} answers {answer.status}")
+    except urllib.error.HTTPError as error:
+        return Finding("page", error.code in {401, 403}, f"{url} answers {error.code}")
+    except OSError as error:
+        return Finding(
+            "page", False, f"{url}: {error}", "start `headwater up` or `headwater page`, or correct page.port"
+        )
+
+
+LOOKS: tuple[Callable[[Mapping[str, Table]], Finding], ...] = (
+    look_at_machine,
+    look_at_clock,
+    look_at_gateway,
+    look_at_log,
+    look_at_processor,
+    look_at_store,
+    look_at_page,
+)

@@ -1,0 +1,83 @@
+"""`headwater trace SITE/DEVICE`: where a device's newest frames are: log, processor, store."""
+
+import argparse
+from typing import Any
+
+from headwater import log_topics
+from headwater.batch_arrow import batch_from_arrow
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import add_data_option, print_json, read_settings, table
+from headwater.errors import ConnectError, SettingsError
+from headwater.instant import format_utc
+from headwater.io.log_sqlite import SqliteLogReader
+from headwater.io.store_sqlite_query import StoreReader
+from headwater.names import is_name, shard_of
+
+RECORDS_BACK_MAX = 600
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_data_option(parser)
+    parser.add_argument("device", help="SITE/DEVICE")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints one line a hop; the first hop that a device has not reached is where to look."""
+    site, _, device = options.device.partition("/")
+    if not is_name(site) or not is_name(device):
+        raise SettingsError(f"{options.device!r}: write SITE/DEVICE, such as north-works/pump-001")
+    settings = read_settings(options)
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    for what in ("log", "store"):
+        if not pipeline.file_of(what).exists():
+            raise ConnectError(
+                f"{pipeline.file_of(what)} is not there: is the pipeline running with this data folder? (--data DIR)"
+            )
+    partitions = int(getattr(settings["gateway"], "partitions"))  # noqa: B009  the table's class is the gateway's
+    report = {
+        "device": options.device,
+        "log": _in_log(SqliteLogReader(pipeline.file_of("log")), site, device, shard_of(site, device, partitions)),
+        "store": _in_store(StoreReader(pipeline.file_of("store")), site, device),
+    }
+    if options.json:
+        print_json(report)
+        return 0
+    print(f"{options.device}")
+    for hop in ("log", "store"):
+        print(f"  {hop:<6} " + ", ".join(f"{key} {value}" for key, value in report[hop].items()))
+    return 0
+
+
+def _in_log(log: SqliteLogReader, site: str, device: str, shard: int) -> dict[str, Any]:
+    """The newest frame of the device among the shard's last records."""
+    end = log.end(log_topics.READINGS, shard)
+    found: dict[str, Any] = {"partition": shard, "end": end, "frame": "none in the last records"}
+    start = max(log.start(log_topics.READINGS, shard), end - RECORDS_BACK_MAX)
+    for record in log.read(log_topics.READINGS, shard, start, RECORDS_BACK_MAX):
+        batch = batch_from_arrow(record.value)
+        for row, code in enumerate(batch.device.tolist()):
+            if batch.devices[code] == (site, device):
+                found |= {
+                    "frame": f"seq {int(batch.seq[row])}",
+                    "offset": record.offset,
+                    "received": format_utc(int(batch.received_us[row])),
+                }
+        for letter in batch.dead_letters:
+            if (letter.site, letter.device) == (site, device):
+                found["dead_letter"] = f"{letter.reason}: {letter.detail}"
+    log.close()
+    return found
+
+
+def _in_store(store: StoreReader, site: str, device: str) -> dict[str, Any]:
+    """The device's newest account and row."""
+    accounts = [row for row in store.accounts() if (row["site"], row["device"]) == (site, device)]
+    row = store.device(site, device)
+    store.close()
+    if row is None:
+        return {"frame": "none: the processor has stored nothing of this device"}
+    keys = ("epoch", "contiguous", "assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown")
+    newest = {key: accounts[-1][key] for key in keys} if accounts else {}
+    return {"online": row.get("online"), "newest reading": format_utc(int(row["last_us"])), **newest}
