@@ -1,6 +1,6 @@
 """What the machines of a site share: weather and demand. A shared cause moves many sensors and is no fault."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -21,6 +21,7 @@ def _daily() -> tuple[Float64, Float64]:
     return warmth, 2.0 * demand / demand.max() - 1.0
 
 
+@lru_cache(maxsize=64)
 def ambient_cel(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
     """Returns float64 (stop_s - start_s,): outdoor temperature minus its mean, each second, in °C.
 
@@ -30,9 +31,12 @@ def ambient_cel(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
     warmth = _daily()[0][np.arange(start_s, stop_s) % DAY_S]
     key = as_keys(key_of(seed, site, "weather"))
     slow, fast = (smooth(key, start_s, stop_s, period)[0] for period in _WEATHER_PERIODS_S)
-    return np.asarray(5.0 * warmth + 2.5 * slow + 0.3 * fast)
+    ambient = 5.0 * warmth + 2.5 * slow + 0.3 * fast
+    ambient.flags.writeable = False  # All machines of the site share it.
+    return np.asarray(ambient)
 
 
+@lru_cache(maxsize=64)
 def demand(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
     """Returns float64 (stop_s - start_s,): what consumers ask for, about −1 to 1, lower at weekends."""
     seconds = np.arange(start_s, stop_s)
@@ -40,4 +44,6 @@ def demand(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
     # 1970-01-01 was a Thursday: days 2 and 3 of each week since then are Saturday and Sunday.
     is_weekend = ((seconds // DAY_S) % 7 == 2) | ((seconds // DAY_S) % 7 == 3)
     wander = smooth(as_keys(key_of(seed, site, "demand")), start_s, stop_s, 1_800)[0]
-    return np.asarray(np.where(is_weekend, 0.4, 1.0) * daily + 0.15 * wander)
+    asked = np.where(is_weekend, 0.4, 1.0) * daily + 0.15 * wander
+    asked.flags.writeable = False  # All machines of the site share it.
+    return np.asarray(asked)

@@ -4,7 +4,7 @@ Any interval of any machine regenerates alone, bit for bit, however it is cut, b
 are all worked out from counters. Live faults are the one outside input, and an argument.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +21,7 @@ from headwater.vibration import FEATURES, features
 from simulators import duty, environment, faults, vibration, wear
 from simulators.catalogue import KINDS, MIX
 from simulators.faults import Fault
-from simulators.machines import Kind
+from simulators.machines import Rotor
 from simulators.noise import draw, key_of
 from simulators.process import Causes, Unit, quantise, sound_values, unit_of
 
@@ -106,6 +106,11 @@ class Plant:
             metrics += FEATURES
         phase_us = int(draw(key_of(self.seed, device, "phase"), 0) * 1_000) * 1_000
         return Machine(index, self.sites[index % len(self.sites)], device, kind.name, metrics, phase_us)
+
+    @staticmethod
+    def channel_names(machine: Machine) -> tuple[str, ...]:
+        """Returns the names of a machine's 1 Hz values."""
+        return tuple(channel.name for channel in KINDS[machine.kind].channels)
 
     def _unit(self, machine: Machine) -> Unit:
         unit = self._units.get(machine.index)
@@ -194,11 +199,13 @@ class Plant:
 
     def readings(self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()) -> tuple[Block, ...]:
         """Returns the samples taken in `[start_us, end_us)`: process values, then vibration features; see below."""
-        bursts = self.waveforms(machine, start_us, end_us, live)
-        return (
-            *self.process_values(machine, start_us, end_us, live),
-            *(self.reduce(machine, waveform, live) for waveform in bursts),
-        )
+        rotor = KINDS[machine.kind].rotor
+        blocks = list(self.process_values(machine, start_us, end_us, live))
+        if rotor is not None and self.has_vibration:
+            for waveform, state in self._bursts(machine, rotor, start_us, end_us, live):
+                frequency = vibration.bpfo_hz(rotor, state.speed) if state.speed > vibration.STANDING_MAX else 0.0
+                blocks.append(features(waveform, bpfo_hz=frequency, resonance_hz=rotor.resonance_hz))
+        return tuple(blocks)
 
     def process_values(
         self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()
@@ -212,7 +219,7 @@ class Plant:
         if start_s >= stop_s:
             return ()
         active = self._active(machine, start_s, stop_s, live)
-        names = tuple(channel.name for channel in KINDS[machine.kind].channels)
+        names = self.channel_names(machine)
         value = np.empty((len(names), stop_s - start_s))
         missing: npt.NDArray[np.bool_] = np.zeros(value.shape, np.bool_)
         for lo in range(start_s, stop_s, CHUNK_S):
@@ -283,16 +290,20 @@ class Plant:
         rotor = KINDS[machine.kind].rotor
         if rotor is None or not self.has_vibration:
             return []
+        return [waveform for waveform, _ in self._bursts(machine, rotor, start_us, end_us, live)]
+
+    def _bursts(
+        self, machine: Machine, rotor: Rotor, start_us: int, end_us: int, live: Sequence[Fault]
+    ) -> Iterator[tuple[Block, vibration.RotorState]]:
+        """Yields each burst of the interval with the state that made it."""
         start_s, stop_s = self._seconds(machine, start_us, end_us)
         offset = machine.phase_us // 1_000 % vibration.EVERY_S
-        blocks = []
         for index in range(-((offset - start_s) // vibration.EVERY_S), -((offset - stop_s) // vibration.EVERY_S)):
             second = index * vibration.EVERY_S + offset
             active = self._active(machine, second, second + 1, live)
             time_us = second * US_PER_S + machine.phase_us + faults.clock_shift_us(active, second)
             state = self._rotor_state(machine, second, active)
-            blocks.append(vibration.burst(self.seed, machine.device, index, time_us, rotor, state))
-        return blocks
+            yield vibration.burst(self.seed, machine.device, index, time_us, rotor, state), state
 
     def _rotor_state(self, machine: Machine, second: int, active: Sequence[Fault]) -> vibration.RotorState:
         drive = self.drive(machine, second, second + 1)
@@ -306,17 +317,3 @@ class Plant:
             unbalance_mm_s=max(0.0, strength.get("imbalance", 0.0)) * vibration.SIGMA_MM_S,
             roughness=max(0.0, strength.get("cavitation", 0.0)) * 0.1,
         )
-
-    def reduce(self, machine: Machine, waveform: Block, live: Sequence[Fault] = ()) -> Block:
-        """Returns the features of one of the machine's waveforms, as its own electronics would."""
-        rotor = KINDS[machine.kind].rotor
-        assert rotor is not None
-        second = int(waveform.time_us[0] - machine.phase_us) // US_PER_S
-        speed = self._rotor_state(machine, second, live).speed
-        return features(
-            waveform, bpfo_hz=vibration.bpfo_hz(rotor, speed) if speed > 0.05 else 0.0, resonance_hz=rotor.resonance_hz
-        )
-
-    def kind(self, machine: Machine) -> Kind:
-        """Returns the description of the machine's kind."""
-        return KINDS[machine.kind]

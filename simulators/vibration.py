@@ -15,6 +15,7 @@ SAMPLES = 2_048
 EVERY_S = 60
 RESOLUTION = 0.01  # m/s²
 SIGMA_MM_S = 0.05  # Spread of velocity RMS from burst to burst at constant load.
+STANDING_MAX = 0.05  # Below this share of full speed nothing but noise is made or judged.
 _RINGING_S = 0.008
 _DAMPING = 0.05
 
@@ -52,7 +53,7 @@ def burst(seed: int, device: str, index: int, time_us: int, rotor: Rotor, state:
     damage = state.bearing
     floor = rotor.floor_m_s2 * (0.08 + 0.92 * state.speed) * (1.0 + 5.0 * damage**2 + state.roughness)
     signal: Float64 = floor * white(as_keys(key), counters)[0]
-    if state.speed > 0.05:
+    if state.speed > STANDING_MAX:
         shaft_hz = rotor.shaft_hz * state.speed
         turns = np.arange(SAMPLES) * (shaft_hz / RATE_HZ) + draw(key, -index - 1)
         looseness = 1.0 + 2.5 * damage**2
