@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from headwater.batch import Batch, DeadLetter
-from headwater.errors import ConnectError, LimitError, RejectedError
+from headwater.errors import ConnectError, LimitError
 from headwater.frame import Int64
+from headwater.io.store_check import check_write
 from headwater.io.store_sqlite_blob import encode
 from headwater.io.store_sqlite_file import is_damage, open_store, set_aside, translate
 from headwater.io.store_sqlite_panes import encode_panes
@@ -77,10 +78,9 @@ class SqliteStore:
 
         Raises:
             ConnectError: the file is busy, the disk is full or failing; the same write may be tried again.
-            RejectedError: an infinite field, or a table that the store doesn't keep.
+            RejectedError: see `check_write`.
         """
-        for table in write.tables:
-            _check(table)
+        check_write(write)
         with self._lock, self._transaction("can't write") as connection:
             version = connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'version' RETURNING value")
             number = int(version.fetchone()[0])
@@ -309,14 +309,6 @@ class SqliteStore:
             account.gap, account.in_flight, account.unknown, account.readings_stored, account.acquired,
             account.suppressed, account.aggregated, account.dropped, account.duplicates, version,
         )  # fmt: skip
-
-
-def _check(table: PointTable) -> None:
-    if table.measurement == "telemetry":
-        raise RejectedError("telemetry is stored by frame, not as points", reason="schema")
-    for name, column in table.fields.items():
-        if column.dtype.kind == "f" and np.isinf(column).any():
-            raise RejectedError(f"{table.measurement}.{name} is infinite", reason="not_finite")
 
 
 def _letter_rows(letters: tuple[DeadLetter, ...], version: int) -> Iterator[tuple[object, ...]]:
