@@ -23,6 +23,7 @@ class DeadLetterReason(StrEnum):
     TIME_RANGE = "time_range"
     CONFLICT = "conflict"
     QUOTA = "quota"
+    LATE = "late"  # A note only: these readings are stored, but came too late for their windows.
 
 
 class DropReason(StrEnum):

@@ -1,0 +1,226 @@
+"""The loop of the processor: log records in, rows to the store, state to the checkpoints; sink first, then checkpoint.
+
+    read ─▶ step ─▶ … ─▶ one write to the store ─▶ (every 10 s) one checkpoint of all shards
+              ▲                                            │
+              └───────── restart: state and offsets ◀──────┘
+
+After a crash the records since the checkpoint are stepped again; they give the same rows under the same keys, which
+changes nothing in the store.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud_processor.host_alerts import log_replaced, log_trimmed
+from cloud_processor.load import Load
+from cloud_processor.settings import ProcessorSettings
+from cloud_processor.topology import build_task
+from headwater import log_topics
+from headwater.batch import Batch, DeadLetter
+from headwater.batch_arrow import batch_from_arrow
+from headwater.errors import ConnectError, DecodeError
+from headwater.points import DeviceAccount, PointTable, StoreWrite
+from headwater.ports import Checkpoints, Clock, Log, LogRecord, Store
+from headwater.snapshot import pack, unpack
+from headwater.task import StepCounters, Task
+
+CHECKPOINT_VERSION = 1
+RETRY_FIRST_US = 100_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What was stepped and is not yet in the store."""
+
+    telemetry: list[Batch] = field(default_factory=list)
+    tables: list[PointTable] = field(default_factory=list)
+    accounts: dict[tuple[str, str, int], DeviceAccount] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    positions: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    records: int = 0
+    readings: int = 0
+
+
+class Processor:
+    """Runs the tasks of all shards of one log in one thread.
+
+    Args:
+        settings: see there.
+        log: where records come from.
+        store: where rows go.
+        checkpoints: where state is saved; loaded at once.
+        clock: for pauses, checkpoint intervals and latencies, never for rows.
+        instance: names this processor in its own alerts.
+    """
+
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        log: Log,
+        store: Store,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        instance: str = "processor",
+    ) -> None:
+        self._settings = settings
+        self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
+        self._instance = instance
+        self._tasks = {shard: build_task(settings, shard) for shard in range(settings.partitions)}
+        self._pending: StoreWrite | None = None
+        self._pending_size = _Pending()
+        self._load = Load(clock.monotonic_us())
+        self._is_dirty = False
+        self._next_shard = 0
+        self._incarnation = ""
+        for shard, data in checkpoints.load().items():
+            state = unpack(data, CHECKPOINT_VERSION)
+            if shard in self._tasks:
+                self._tasks[shard].restore(state["task"])
+                self._incarnation = state["incarnation"]
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""
+        pause_us = 0
+        while True:
+            try:
+                worked = self.step_once()
+                if not worked and stop.is_set():
+                    self.save()
+                    return
+                pause_us = 0 if worked else self._settings.poll_us
+            except ConnectError as error:
+                if stop.is_set():
+                    _log.warning("stopped while a peer was away; the next start goes on from the checkpoint: %s", error)
+                    return
+                self._load.errors += 1
+                pause_us = min(max(2 * pause_us, RETRY_FIRST_US), self._settings.retry_max_us)
+                _log.warning("waiting %.1f s: %s", pause_us / 1e6, error)
+            if pause_us:
+                stop.wait(pause_us / 1e6)
+
+    def step_once(self) -> int:
+        """Steps what one write may hold, writes it, saves if it is time; returns how many records that were.
+
+        Raises:
+            ConnectError: a peer is away; nothing is lost, call again.
+        """
+        if self._pending is None:
+            self._gather()
+        records = self._flush()
+        if self._is_dirty and self._clock.monotonic_us() - self._load.saved_us >= self._settings.checkpoint_every_us:
+            self.save()
+        return records
+
+    def save(self) -> None:
+        """Saves the state of all shards, after their rows are in the store."""
+        self._flush()
+        if not self._is_dirty:
+            return
+        states = {
+            shard: pack(CHECKPOINT_VERSION, {"incarnation": self._incarnation, "task": task.snapshot()})
+            for shard, task in self._tasks.items()
+        }
+        self._checkpoints.save(states)
+        self._is_dirty = False
+        self._load.saved_us = self._clock.monotonic_us()
+        self._load.checkpoints += 1
+        self._load.checkpoint_bytes = sum(map(len, states.values()))
+
+    def counters(self) -> dict[str, Any]:
+        """Our own counters since the start, lag and latencies; of this run of the process, not of the data."""
+        ends = {}
+        for shard, task in self._tasks.items():
+            try:
+                ends[shard] = max(self._log.end(log_topics.READINGS, shard) - task.position, 0)
+            except ConnectError:
+                self._load.errors += 1
+        return self._load.counters() | {"lag_records": sum(ends.values())}
+
+    def _gather(self) -> None:
+        """Reads and steps records of all shards in turn until a write is full."""
+        settings, found = self._settings, _Pending()
+        incarnation = self._log.incarnation
+        if incarnation != self._incarnation:
+            self._begin_log(incarnation, found)
+        shards = [(self._next_shard + i) % settings.partitions for i in range(settings.partitions)]
+        for shard in shards:
+            left = settings.records_max - found.records
+            if left <= 0 or found.readings >= settings.readings_max:
+                break
+            self._next_shard = (shard + 1) % settings.partitions
+            task = self._tasks[shard]
+            records = self._log.read(log_topics.READINGS, shard, task.position, left)
+            if records and records[0].offset > task.position:
+                found.tables.append(log_trimmed(self._instance, shard, task.position, records[0]))
+                _log.error("shard %d: records %d..%d were trimmed unread", shard, task.position, records[0].offset - 1)
+                self._load.records_skipped += records[0].offset - task.position
+            for record in records:
+                self._step(task, record, found)
+                if found.readings >= settings.readings_max:
+                    break
+        self._pending_size = found
+        if found.records or found.tables:
+            self._is_dirty = True
+            self._pending = StoreWrite(
+                tuple(found.telemetry),
+                tuple(found.tables),
+                tuple(found.accounts.values()),
+                tuple(found.dead_letters),
+                found.positions,
+            )
+
+    def _begin_log(self, incarnation: str, found: _Pending) -> None:
+        """Begins at the start of a log that is not the one of the checkpoint; frontiers and state stay."""
+        if self._incarnation:
+            _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
+            found.tables.append(log_replaced(self._instance, self._clock.now_us(), self._incarnation, incarnation))
+        for shard, task in self._tasks.items():
+            task.position = self._log.start(log_topics.READINGS, shard)
+        self._incarnation = incarnation
+
+    def _step(self, task: Task, record: LogRecord, found: _Pending) -> None:
+        place = (self._incarnation, log_topics.READINGS, task.shard)
+        found.records += 1
+        found.positions[place] = record.offset + 1
+        try:
+            batch = batch_from_arrow(record.value)
+        except DecodeError as error:
+            task.position = record.offset + 1
+            source = f"{log_topics.READINGS}/{task.shard}/{record.offset}"
+            letter = DeadLetter(
+                max(record.timestamp_us, 0),
+                error.reason,
+                "processor",
+                source,
+                error.detail,
+                payload=record.value[:65_536],
+            )
+            found.dead_letters.append(letter)
+            self._load.add(StepCounters(dead_letters=1))
+            return
+        result = task.step(batch, record.offset)
+        found.readings += result.counters.readings
+        found.tables += result.tables
+        found.dead_letters += result.dead_letters
+        if len(result.telemetry):
+            found.telemetry.append(result.telemetry)
+        for account in task.accounts(result.touched):
+            found.accounts[account.site, account.device, account.epoch] = account
+        self._load.add(result.counters)
+        self._load.made_us = max(self._load.made_us, batch.made_us)
+
+    def _flush(self) -> int:
+        """Writes what is pending; returns how many records that were."""
+        if self._pending is None:
+            return 0
+        self._store.write(self._pending)
+        now_us = self._clock.now_us()
+        for batch in self._pending.telemetry:
+            self._load.stored(batch, now_us)
+        self._pending = None
+        self._load.records += self._pending_size.records
+        return self._pending_size.records
