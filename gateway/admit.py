@@ -1,0 +1,253 @@
+"""Turns a group of messages into log records: decode, cut into batches, dead letters, events, registry.
+
+    frames ─ decode_batch ─▶ Batch ─┐                      ┌─▶ headwater.readings     a batch per record
+    JSON ─── read_json ────▶ Batch ─┼─ cut, complete ─▶────┼─▶ headwater.dead-letters
+    notes ─ presence, refusals ─────┘                      ├─▶ headwater.events
+                                                           └─▶ headwater.devices
+
+Pure: the same group and time give the same records. All of them go into one atomic append.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gateway.batcher import Group
+from gateway.events import event_records
+from gateway.foreign_json import RecentContent, read_json
+from gateway.inbound import Inbound
+from gateway.letters import LetterBook, bundle, letter_record, shortened
+from headwater import log_topics
+from headwater.batch import Batch, DeadLetter, DeviceStatus
+from headwater.batch_arrow import batch_to_arrow
+from headwater.batch_build import batch_from_frames, concat_batches, take_frames
+from headwater.codec_batch import Arrival, decode_batch
+from headwater.errors import DecodeError
+from headwater.frame import Frame
+from headwater.ports import LogRecord
+from headwater.reasons import DeadLetterReason
+
+# A hostile frame of a hundred bytes may claim 64 Ki readings, so few frames are decoded at a time.
+FRAMES_PER_DECODE_MAX = 128
+FORGET_AFTER_US = 24 * 3_600 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of a group: records to append, and per batch (device identity columns) for frontiers."""
+
+    records: list[LogRecord]
+    batches: list[Batch]
+
+
+class Admission:
+    """Admits groups; keeps what is needed across them (recent JSON, latest event times, letter budgets).
+
+    Attributes:
+        counters: frames, readings, foreign_frames, foreign_duplicates, batches, record_bytes.
+        letters: dead letters by reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        partitions: int,
+        readings_max: int,
+        max_bytes: int,
+        letters_max: int,
+        letter_max_bytes: int,
+        recent: RecentContent,
+    ) -> None:
+        self._partitions = partitions
+        self._readings_max = readings_max
+        self._max_bytes = max_bytes
+        self._letter_max_bytes = letter_max_bytes
+        self._recent = recent
+        self._latest_us: dict[int, dict[tuple[str, str], tuple[int, int]]] = {}
+        self.letters = LetterBook(letters_max)
+        self.counters: Counter[str] = Counter()
+
+    def admit(self, group: Group, now_us: int) -> Admitted:
+        """Decodes a group at its closing time and writes its records, shard by shard."""
+        records: list[LogRecord] = []
+        batches: list[Batch] = []
+        for shard in sorted(group.inbound.keys() | group.notes.keys() | group.heartbeats):
+            made, letters = self._admit_shard(shard, group, now_us)
+            batches += made
+            for batch in made:
+                records.append(self._reading_record(batch))
+                records += event_records(batch)
+            whole, bare = self.letters.admit(letters)
+            records += [letter_record(letter, self._partitions) for letter in whole]
+            records += bundle(bare, self._partitions)
+            records += [
+                LogRecord(log_topics.DEVICES, shard, note.what[0], note.what[1], now_us)
+                for note in group.notes.get(shard, ())
+                if isinstance(note.what, tuple)
+            ]
+        return Admitted(records, batches)
+
+    def _admit_shard(self, shard: int, group: Group, now_us: int) -> tuple[list[Batch], list[DeadLetter]]:
+        notes = group.notes.get(shard, [])
+        letters = [note.what for note in notes if isinstance(note.what, DeadLetter)]
+        decoded = []
+        for messages in _portions(group.inbound.get(shard, []), self._max_bytes):
+            batch, refused = self._decode(shard, messages, now_us)
+            letters += refused
+            if len(batch):
+                decoded.append(batch)
+        self._note_latest(shard, decoded, now_us)
+        pieces = [piece for batch in _joined(decoded, self._readings_max) for piece in _cut(batch, self._readings_max)]
+        if not pieces:
+            pieces = [batch_from_frames([], shard=shard, made_us=now_us)]
+        low_us = self._low_watermark_us(shard, now_us)
+        pieces = [replace(piece, low_watermark_us=low_us) for piece in pieces]
+        pieces[0] = replace(
+            pieces[0],
+            dead_letters=tuple(shortened(letter) for letter in letters),
+            statuses=tuple(note.what for note in notes if isinstance(note.what, DeviceStatus)),
+        )
+        self.counters["batches"] += len(pieces)
+        self.counters["frames"] += sum(len(piece) for piece in pieces)
+        self.counters["readings"] += sum(piece.reading_count for piece in pieces)
+        return pieces, letters
+
+    def _decode(self, shard: int, messages: list[Inbound], now_us: int) -> tuple[Batch, list[DeadLetter]]:
+        """Decodes native frames and JSON of one shard; what fails becomes a dead letter."""
+        native = [message for message in messages if message.device_topic.leaf == "frame"]
+        arrivals = [
+            Arrival(message.device_topic.site, message.device_topic.device, message.payload, message.received_us)
+            for message in native
+        ]
+        batch, rejects = decode_batch(arrivals, shard=shard, made_us=now_us)
+        letters = [
+            self._letter(
+                native[reject.index], reject.reason, reject.detail, reject.epoch, reject.seq, reject.readings, now_us
+            )
+            for reject in rejects
+        ]
+        if len(native) < len(messages):
+            foreign: list[tuple[Frame, int, int]] = []
+            for message in messages:
+                if message.device_topic.leaf == "json":
+                    self._read_foreign(message, foreign, letters, now_us)
+            batch = concat_batches([batch, batch_from_frames(foreign, shard=shard, made_us=now_us)])
+        return batch, letters
+
+    def _read_foreign(
+        self, message: Inbound, frames: list[tuple[Frame, int, int]], letters: list[DeadLetter], now_us: int
+    ) -> None:
+        site, device = message.device_topic.site, message.device_topic.device
+        try:
+            got = read_json(message.payload, site, device, message.received_us)
+        except DecodeError as error:
+            letters.append(self._letter(message, error.reason, error.detail, 0, 0, 0, now_us))
+            return
+        # Without a time of its own the same content is a new reading, unless MQTT says that it is a repetition.
+        is_new = self._recent.is_new(site, device, message.payload, message.received_us)
+        if not is_new and (got.has_own_time or message.is_repeated):
+            self.counters["foreign_duplicates"] += 1
+            return
+        self.counters["foreign_frames"] += 1
+        frames.append((got.frame, message.received_us, len(message.payload)))
+
+    def _letter(
+        self,
+        message: Inbound,
+        reason: DeadLetterReason,
+        detail: str,
+        epoch: int,
+        seq: int,
+        readings: int,
+        now_us: int,
+    ) -> DeadLetter:
+        return DeadLetter(
+            now_us,
+            reason,
+            "gateway",
+            message.mqtt_topic,
+            detail,
+            message.device_topic.site,
+            message.device_topic.device,
+            epoch,
+            seq,
+            readings,
+            message.payload[: self._letter_max_bytes],
+        )
+
+    def _reading_record(self, batch: Batch) -> LogRecord:
+        value = batch_to_arrow(batch)
+        self.counters["record_bytes"] += len(value)
+        return LogRecord(
+            log_topics.READINGS, batch.shard, str(batch.shard).encode(), value, max(batch.low_watermark_us, 0)
+        )
+
+    def _note_latest(self, shard: int, batches: list[Batch], now_us: int) -> None:
+        """Keeps each device's latest event time, one reduction per batch."""
+        latest = self._latest_us.setdefault(shard, {})
+        for batch in batches:
+            filled = np.diff(batch.reading_start) > 0
+            if not filled.any():
+                continue
+            newest = np.full(len(batch.devices), -1, np.int64)
+            np.maximum.at(
+                newest, batch.device[filled], np.maximum.reduceat(batch.time_us, batch.reading_start[:-1][filled])
+            )
+            for who, time_us in zip(batch.devices, newest.tolist(), strict=True):
+                if time_us >= 0:
+                    latest[who] = max(latest.get(who, (0, 0))[0], time_us), now_us
+
+    def _low_watermark_us(self, shard: int, now_us: int) -> int:
+        """The lowest of the devices' latest event times; devices silent for a day are left out; -1 if none is left.
+
+        A device that stays below (a backlog after more than a day of silence) is still not late: its own watermark
+        decides, in the processor.
+        """
+        latest = self._latest_us.get(shard, {})
+        for who in [who for who, (_, seen_us) in latest.items() if now_us - seen_us > FORGET_AFTER_US]:
+            del latest[who]
+        return min((time_us for time_us, _ in latest.values()), default=-1)
+
+
+def _portions(messages: list[Inbound], max_bytes: int) -> Iterator[list[Inbound]]:
+    """Cuts messages into runs that are safe to decode at once."""
+    portion: list[Inbound] = []
+    size_bytes = 0
+    for message in messages:
+        if portion and (len(portion) >= FRAMES_PER_DECODE_MAX or size_bytes + len(message.payload) > max_bytes):
+            yield portion
+            portion, size_bytes = [], 0
+        portion.append(message)
+        size_bytes += len(message.payload)
+    if portion:
+        yield portion
+
+
+def _joined(batches: list[Batch], readings_max: int) -> Iterator[Batch]:
+    """Joins neighbours as long as together they hold at most `readings_max` readings."""
+    waiting: list[Batch] = []
+    count = 0
+    for batch in batches:
+        if waiting and count + batch.reading_count > readings_max:
+            yield concat_batches(waiting)
+            waiting, count = [], 0
+        waiting.append(batch)
+        count += batch.reading_count
+    if waiting:
+        yield concat_batches(waiting)
+
+
+def _cut(batch: Batch, readings_max: int) -> Iterator[Batch]:
+    """Cuts a batch at frames so that no piece holds more than `readings_max` readings, unless one frame does."""
+    start = batch.reading_start
+    row = 0
+    while row < len(batch):
+        end = int(np.searchsorted(start, start[row] + readings_max, side="right")) - 1
+        end = max(end, row + 1)
+        if row == 0 and end >= len(batch):
+            yield batch
+            return
+        yield take_frames(batch, np.arange(row, min(end, len(batch))))
+        row = end

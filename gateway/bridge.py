@@ -1,0 +1,249 @@
+"""The gateway's loop: from MQTT to the log, and back as acknowledgements.
+
+Endpoint ─▶ Broker ─▶ Batcher ─▶ ┌ writer thread: admit, append ┐ ─▶ PUBACKs, in order of receipt
+                                 └──────────────────────────────┘
+Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from gateway.acks import AckBook
+from gateway.admit import Admission, Admitted
+from gateway.batcher import Batcher, Group
+from gateway.broker import Broker
+from gateway.endpoint import Endpoint
+from gateway.foreign_json import RecentContent
+from gateway.frontiers import FrontierBook
+from gateway.retained import RetainedMessages
+from gateway.settings import GatewaySettings
+from headwater.batch import DeviceStatus
+from headwater.errors import ConnectError
+from headwater.names import mqtt_topic, shard_of
+from headwater.ports import Clock, Frontiers, Log
+
+TICK_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Ends MQTT and fills the log.
+
+    Args:
+        settings: the table `[gateway]`.
+        log: where batches go; used from one thread at a time.
+        clock: of receipt and batches.
+        frontiers: what is durable in the store, for acks of level "store"; None sends no durable acks of that level.
+    """
+
+    def __init__(self, settings: GatewaySettings, log: Log, clock: Clock, frontiers: Frontiers | None) -> None:
+        self._settings = settings
+        self._log = log
+        self._clock = clock
+        self._frontiers = frontiers
+        self._broker = Broker(
+            partitions=settings.partitions,
+            subscriptions_max=settings.subscriptions_max,
+            retained=RetainedMessages(settings.retained_max, settings.retained_max_bytes),
+            dead_letter_max_bytes=settings.dead_letter_max_bytes,
+        )
+        self._endpoint = Endpoint(settings, self._broker, clock, self._take)
+        self._batcher = Batcher(
+            max_bytes=settings.batch_max_bytes,
+            age_us=settings.batch_age_us,
+            quiet_us=settings.batch_quiet_us,
+            every_us=settings.commit_every_us,
+        )
+        self._admission = Admission(
+            partitions=settings.partitions,
+            readings_max=settings.batch_readings_max,
+            max_bytes=settings.batch_max_bytes,
+            letters_max=settings.dead_letters_max,
+            letter_max_bytes=settings.dead_letter_max_bytes,
+            recent=RecentContent(settings.foreign_window_us, settings.foreign_window_max),
+        )
+        self._acks = AckBook(
+            settings.ack_level, missing_after_us=settings.missing_after_us, every_us=settings.ack_every_us
+        )
+        self._book = FrontierBook()
+        self._writer = ThreadPoolExecutor(1, "headwater-log")
+        self._asker = ThreadPoolExecutor(1, "headwater-frontiers")
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._in_flight: Group | None = None
+        self._is_stopping = False
+        self._beaten: dict[int, int] = {}
+        self._counters: Counter[str] = Counter()
+        self._port = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the listener."""
+        return self._settings.host, self._port
+
+    async def start(self) -> int:
+        """Listens and returns the port.
+
+        Raises:
+            SettingsError: the settings can't be followed.
+        """
+        self._port = await self._endpoint.start()
+        self._spawn(self._write_groups(), "headwater-write")
+        self._spawn(self._tick(), "headwater-tick")
+        if self._settings.ack_level == "backbone" or self._frontiers is not None:
+            self._spawn(self._send_acks(), "headwater-acks")
+        _log.info("the gateway listens on %s:%d", *self.address)
+        return self._port
+
+    async def stop(self) -> None:
+        """Writes what has come, acknowledges it, says goodbye to the clients, and writes that they are gone."""
+        writer, *others = self._tasks
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._drained()
+        await self._endpoint.close()
+        self._take()
+        self._is_stopping = True
+        self._wake.set()
+        await asyncio.gather(writer, return_exceptions=True)
+        self._writer.shutdown()
+        self._asker.shutdown()
+        _log.info("the gateway has stopped")
+
+    def counters(self) -> dict[str, int]:
+        """Numbers of the gateway about itself, by names of the form `noun_state`."""
+        admission, broker = self._admission, self._broker
+        return {
+            **{f"broker_{name}": count for name, count in broker.counters.items()},
+            **{f"admitted_{name}": count for name, count in admission.counters.items()},
+            **{f"dead_letters_{reason}": count for reason, count in admission.letters.by_reason.items()},
+            **self._counters,
+            "dead_letters": sum(admission.letters.by_reason.values()),
+            "connections": broker.connections,
+            "devices_online": broker.presence.online,
+            "in_flight": self._in_flight.count if self._in_flight else 0,
+            "queued": self._batcher.count,
+            "queued_bytes": self._batcher.size_bytes,
+            "refused_connections": self._endpoint.refused,
+        }
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(coroutine, name=name))
+
+    # Towards the log.
+
+    def _take(self) -> None:
+        """Moves what the broker gathered into the open group and wakes the writer if that changes its plan."""
+        broker, batcher = self._broker, self._batcher
+        inbound, broker.inbound = broker.inbound, []
+        notes, broker.notes = broker.notes, []
+        was_waiting = batcher.count > 0
+        batcher.add(inbound, notes, self._clock.now_us())
+        for note in notes:
+            if isinstance(note.what, DeviceStatus) and note.what.online:
+                self._acks.connected(note.what.site, note.what.device, note.what.epoch)
+        if not was_waiting or batcher.size_bytes >= self._settings.batch_max_bytes:
+            self._wake.set()
+        waiting = batcher.size_bytes + (self._in_flight.size_bytes if self._in_flight else 0)
+        if waiting > self._settings.queue_max_bytes and not self._endpoint.is_full:
+            self._counters["queue_full"] += 1
+            self._endpoint.is_full = True
+            self._endpoint.resume()
+
+    async def _write_groups(self) -> None:
+        """Writes groups one after the other; ends when told to and nothing waits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            delay_us = self._batcher.due_in_us(self._clock.now_us())
+            if delay_us is None and self._is_stopping:
+                return
+            if delay_us == 0 or (delay_us is not None and self._is_stopping):
+                group = self._batcher.close(self._clock.now_us())
+                assert group is not None
+                await self._write(group)
+                continue
+            self._wake.clear()
+            timer = None if delay_us is None else loop.call_later(delay_us / 1e6, self._wake.set)
+            await self._wake.wait()
+            if timer is not None:
+                timer.cancel()
+
+    async def _write(self, group: Group) -> None:
+        """Admits a group and appends it until the log takes it; only then are its messages acknowledged."""
+        loop = asyncio.get_running_loop()
+        self._in_flight = group
+        admitted: Admitted | None = None
+        while True:
+            try:
+                if admitted is None:
+                    admitted = await loop.run_in_executor(
+                        self._writer, self._admission.admit, group, self._clock.now_us()
+                    )
+                await loop.run_in_executor(self._writer, self._log.append, admitted.records)
+                break
+            except ConnectError as error:
+                self._counters["append_retries"] += 1
+                _log.warning("the log takes nothing, %d messages wait: %s", group.count, error)
+                await asyncio.sleep(self._settings.retry_us / 1e6)
+        self._in_flight = None
+        self._counters["commits"] += 1
+        self._counters["committed_messages"] += group.count
+        for batch in admitted.batches:
+            self._beaten[batch.shard] = batch.made_us
+        if self._settings.ack_level == "backbone":
+            for row in self._book.note(admitted.batches):
+                self._acks.note(row, self._clock.now_us())
+        for session, tickets in group.owed.items():
+            session.settle(tickets)
+            self._endpoint.settled(session)
+        if self._endpoint.is_full and self._batcher.size_bytes < self._settings.queue_max_bytes // 2:
+            self._endpoint.is_full = False
+            self._endpoint.resume()
+
+    async def _drained(self) -> None:
+        """Waits until all that came is in the log, or for two retries of a log that takes nothing."""
+        for _ in range(200):
+            if self._batcher.count == 0 and self._in_flight is None:
+                return
+            await asyncio.sleep(2 * self._settings.retry_us / 1e6 / 200)
+
+    # Every so often.
+
+    async def _tick(self) -> None:
+        """Once a second: keepalives, wills, and a heartbeat for shards that had no batch."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._endpoint.tick()
+            now_us = self._clock.now_us()
+            devices = self._broker.presence.known()
+            shards = {shard_of(site, device, self._settings.partitions) for site, device in devices}
+            silent = {s for s in shards if now_us - self._beaten.get(s, 0) >= self._settings.heartbeat_us}
+            if silent:
+                self._batcher.beat(silent, now_us)
+                self._wake.set()
+
+    async def _send_acks(self) -> None:
+        """Asks the store what became durable, and tells devices."""
+        loop = asyncio.get_running_loop()
+        version = 0
+        while True:
+            if self._settings.ack_level == "store" and self._frontiers is not None:
+                try:
+                    version, rows = await loop.run_in_executor(self._asker, self._frontiers.changed, version)
+                except ConnectError as error:
+                    self._counters["frontier_errors"] += 1
+                    _log.warning("the store can't be asked what is durable: %s", error)
+                    rows = []
+                for row in rows:
+                    self._acks.note(row, self._clock.now_us())
+            for site, device, ack in self._acks.due(self._clock.now_us(), self._log.incarnation):
+                self._counters["acks_sent"] += 1
+                self._broker.announce(mqtt_topic(site, device, "ack"), ack.to_json())
+            touched, self._broker.touched = self._broker.touched, set()
+            self._endpoint.flush(touched)
+            await asyncio.sleep(self._settings.store_poll_us / 1e6)

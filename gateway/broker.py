@@ -1,0 +1,355 @@
+"""All sessions together, without IO: take-over, wills, retained messages, and what goes to whom or to the log.
+
+Session ─▶ connect ─▶ claims ─▶ (shell checks) ─▶ admit / turn_away
+        ─▶ publish ─▶ frame, json ─▶ inbound ───────────────┐
+                   ─▶ status      ─▶ notes, retained, others ├─▶ the batcher
+                   ─▶ not allowed ─▶ notes (dead letter) ────┘
+                   ─▶ config, command ─▶ others
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import mqtt5
+
+from gateway.identity import Identity
+from gateway.inbound import Inbound, Note
+from gateway.presence import Presence
+from gateway.retained import RetainedMessages
+from gateway.session import Code, Session
+from gateway.subscriptions import Subscriptions, is_pattern
+from headwater.batch import DeadLetter, DeviceStatus
+from headwater.errors import DecodeError
+from headwater.names import DeviceTopic, mqtt_topic, parse_mqtt_topic, shard_of
+from headwater.reasons import DeadLetterReason
+from headwater.status import Status, parse_status
+
+CLIENT_ID_CHARS_MAX = 128
+ROUTES_MAX = 4096
+CONFIG_MAX_BYTES = 65_536
+_RETAINED_LEAVES = frozenset({"status", "config"})
+_SUBACK = mqtt5.SubAckReasonCode
+_UNSUBACK = mqtt5.UnsubAckReasonCode
+_CONNACK = mqtt5.ConnAckReasonCode
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where messages of one topic from one identity go; `reason` is set where they are refused."""
+
+    device_topic: DeviceTopic | None
+    shard: int
+    reason: DeadLetterReason | None = None
+    detail: str = ""
+    code: int = 0
+
+
+@dataclass(slots=True)
+class _PendingWill:
+    due_us: int
+    session: Session
+    will: mqtt5.Will
+
+
+class Broker:
+    """The host of all sessions.
+
+    Attributes:
+        claims: (session, CONNECT) whose identity is to be checked; the shell empties it.
+        inbound, notes: what is to go to the log; the shell empties them.
+        touched: sessions that may have output or have ended; the shell empties it.
+        counters: what happened, by short names.
+    """
+
+    def __init__(
+        self, *, partitions: int, subscriptions_max: int, retained: RetainedMessages, dead_letter_max_bytes: int
+    ) -> None:
+        self._partitions = partitions
+        self._subscriptions_max = subscriptions_max
+        self._dead_letter_max_bytes = dead_letter_max_bytes
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._subscriptions: Subscriptions[Session] = Subscriptions()
+        self._routes: dict[tuple[Identity, str], Route] = {}
+        self._wills: dict[tuple[str, str], _PendingWill] = {}
+        self._assigned_ids = 0
+        self.retained = retained
+        self.presence = Presence()
+        self.claims: list[tuple[Session, mqtt5.ConnectPacket]] = []
+        self.inbound: list[Inbound] = []
+        self.notes: list[Note] = []
+        self.touched: set[Session] = set()
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        """Clients that are let in."""
+        return len(self._sessions)
+
+    # Connections.
+
+    def connect(self, session: Session, packet: mqtt5.ConnectPacket) -> None:
+        """Queues the claim; the shell answers with `admit` or `turn_away`."""
+        self.claims.append((session, packet))
+
+    def turn_away(self, session: Session, code: mqtt5.ConnAckReasonCode, why: str) -> None:
+        """Refuses a claim."""
+        session.refuse(code, why)
+        self.counters[f"refused_{why}"] += 1
+        self.touched.add(session)
+
+    def admit(self, session: Session, packet: mqtt5.ConnectPacket, identity: Identity, now_us: int) -> None:
+        """Lets an authenticated client in and ends an older connection of the same client."""
+        if packet.authentication_method:
+            self.turn_away(session, _CONNACK.BAD_AUTHENTICATION_METHOD, "authentication_method")
+            return
+        client_id = packet.client_id
+        if not client_id:
+            if session.version == 4 and not packet.clean_start:
+                self.turn_away(session, _CONNACK.CLIENT_ID_NOT_VALID, "client_id")
+                return
+            self._assigned_ids += 1
+            client_id = f"hw-{now_us:x}-{self._assigned_ids}"
+        if len(client_id) > CLIENT_ID_CHARS_MAX or not client_id.isprintable():
+            self.turn_away(session, _CONNACK.CLIENT_ID_NOT_VALID, "client_id")
+            return
+        if packet.will is not None:
+            code = self._will_fault(session, packet.will, identity)
+            if code is not None:
+                self.turn_away(session, code, "will")
+                return
+        key = (identity.name, client_id)
+        older = self._sessions.get(key)
+        if older is not None:
+            self.counters["taken_over"] += 1
+            older.disconnect(Code.SESSION_TAKEN_OVER, "taken_over", now_us)
+        self._wills.pop(key, None)
+        session.accept(packet, identity, client_id)
+        self._sessions[key] = session
+        self.counters["connected"] += 1
+        self.touched.add(session)
+
+    def _will_fault(self, session: Session, will: mqtt5.Will, identity: Identity) -> mqtt5.ConnAckReasonCode | None:
+        if will.qos == 2 and session.version == 5:
+            return _CONNACK.QUALITY_NOT_SUPPORTED
+        route = self._route(identity, will.topic)
+        if route.reason is not None or route.device_topic is None or route.device_topic.leaf != "status":
+            return _CONNACK.NOT_AUTHORIZED if route.code == 0x87 else _CONNACK.TOPIC_NAME_INVALID
+        return None
+
+    def over(self, session: Session, *, with_will: bool, now_us: int) -> None:
+        """A session ended: its will, its presence, its subscriptions."""
+        key = (session.identity.name, session.client_id)
+        if self._sessions.get(key) is session:
+            del self._sessions[key]
+        self.counters[f"ended_{session.why}"] += 1
+        self._subscriptions.drop(session)
+        self.touched.add(session)
+        if with_will and session.will is not None:
+            if session.will.will_delay_interval:
+                due_us = now_us + session.will.will_delay_interval * 1_000_000
+                self._wills[key] = _PendingWill(due_us, session, session.will)
+            else:
+                self._publish_will(session, session.will, now_us)
+        for status in self.presence.gone(session, now_us):
+            self._note_status(status)
+            self._correct_retained(status)
+
+    def tick(self, now_us: int) -> None:
+        """Publishes delayed wills that are due."""
+        for key, pending in list(self._wills.items()):
+            if pending.due_us <= now_us:
+                del self._wills[key]
+                self._publish_will(pending.session, pending.will, now_us)
+
+    def _publish_will(self, session: Session, will: mqtt5.Will, now_us: int) -> None:
+        route = self._route(session.identity, will.topic)
+        assert route.device_topic is not None
+        payload = will.payload or b""
+        self.counters["wills"] += 1
+        self._take_status(session, route, will.topic, payload, retain=will.retain, ticket=-1, now_us=now_us)
+
+    def _correct_retained(self, status: DeviceStatus) -> None:
+        """Turns a retained "online" of a device that vanished without a will into "offline"."""
+        where = mqtt_topic(status.site, status.device, "status")
+        kept = self.retained.get(where)
+        if kept is None:
+            return
+        said = json.loads(kept.payload) | {"online": False}
+        self._retain_and_route(where, json.dumps(said, separators=(",", ":")).encode(), 1, retain=True)
+
+    # Messages.
+
+    def publish(self, session: Session, packet: mqtt5.PublishPacket, now_us: int) -> None:
+        """Takes one message of a client: towards the log, to others, or as a dead letter."""
+        self.counters["received"] += 1
+        where = packet.topic
+        route = self._routes.get((session.identity, where)) or self._route(session.identity, where)
+        ticket = -1
+        if packet.packet_id is not None:
+            if packet.packet_id in session.ledger:
+                self._came_twice(session, packet, now_us)
+                return
+            ticket = session.ledger.receive(packet.packet_id, route.code)
+        device_topic = route.device_topic
+        if route.reason is not None or device_topic is None:
+            self._refuse(session, route, packet, ticket, now_us)
+            return
+        leaf = device_topic.leaf
+        if leaf in {"frame", "json"}:
+            payload = packet.payload
+            if leaf == "json" or not self.presence.of(device_topic.site, device_topic.device):
+                for status in self.presence.heard(session, device_topic.site, device_topic.device, now_us):
+                    self._note_status(status)
+            self.inbound.append(
+                Inbound(device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate)
+            )
+            self._route_to_others(where, payload, 0)
+        elif leaf == "status":
+            self._take_status(session, route, where, packet.payload, retain=packet.retain, ticket=ticket, now_us=now_us)
+        else:
+            self._take_order(session, packet, device_topic, ticket)
+
+    def _came_twice(self, session: Session, packet: mqtt5.PublishPacket, now_us: int) -> None:
+        """A packet id that is in flight: a repetition is owed one PUBACK only; anything else is an error."""
+        if packet.duplicate:
+            self.counters["repeated"] += 1
+        else:
+            session.disconnect(Code.PROTOCOL_ERROR, "packet_id", now_us)
+
+    def _route(self, identity: Identity, where: str) -> Route:
+        """Decides where a topic leads; remembered, and forgotten all at once when a client invents too many."""
+        if len(self._routes) >= ROUTES_MAX:
+            self._routes.clear()
+        route = self._routes[identity, where] = self._make_route(identity, where)
+        return route
+
+    def _make_route(self, identity: Identity, where: str) -> Route:
+        device_topic = parse_mqtt_topic(where)
+        if device_topic is None:
+            return Route(None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
+        shard = shard_of(device_topic.site, device_topic.device, self._partitions)
+        if device_topic.leaf == "ack":
+            return Route(device_topic, shard, DeadLetterReason.TOPIC, "only the gateway sends acks", 0x87)
+        if device_topic.leaf in {"config", "command"}:
+            if identity.is_operator:
+                return Route(device_topic, shard)
+            return Route(device_topic, shard, DeadLetterReason.IDENTITY, f"{identity.name!r} is no operator", 0x87)
+        if not identity.may_speak_for(device_topic.site, device_topic.device):
+            detail = f"{identity.name!r} may not speak for {device_topic.site}/{device_topic.device}"
+            return Route(device_topic, shard, DeadLetterReason.IDENTITY, detail, 0x87)
+        return Route(device_topic, shard)
+
+    def _refuse(self, session: Session, route: Route, packet: mqtt5.PublishPacket, ticket: int, now_us: int) -> None:
+        assert route.reason is not None
+        # The names in the topic are what the client claims, not who it is: they don't enter the letter as identity.
+        letter = DeadLetter(
+            now_us,
+            route.reason,
+            "gateway",
+            packet.topic[:512],
+            route.detail,
+            payload=packet.payload[: self._dead_letter_max_bytes],
+        )
+        self.notes.append(Note(route.shard, letter, session, ticket))
+
+    def malformed(self, session: Session, data: bytes, detail: str, *, too_large: bool, now_us: int) -> None:
+        """Keeps what a client sent that is no packet as a dead letter."""
+        reason = DeadLetterReason.TOO_LARGE if too_large else DeadLetterReason.PARSE
+        source = f"connection of {session.identity.name!r} as {session.client_id!r}"
+        payload = data[: self._dead_letter_max_bytes]
+        self.notes.append(Note(0, DeadLetter(now_us, reason, "gateway", source, detail, payload=payload)))
+
+    def _take_status(
+        self, session: Session, route: Route, where: str, payload: bytes, *, retain: bool, ticket: int, now_us: int
+    ) -> None:
+        device_topic = route.device_topic
+        assert device_topic is not None
+        site, device = device_topic.site, device_topic.device
+        try:
+            said = parse_status(payload) if payload else Status(online=False)
+        except DecodeError as error:
+            kept = payload[: self._dead_letter_max_bytes]
+            letter = DeadLetter(now_us, error.reason, "gateway", where, error.detail, site, device, payload=kept)
+            self.notes.append(Note(route.shard, letter, session, ticket))
+            return
+        for status in self.presence.said(session, site, device, said, now_us):
+            self._note_status(status, session, ticket)
+        if said.online and said.metrics is not None:
+            self.notes.append(Note(route.shard, (f"{site}/{device}".encode(), payload)))
+        self._retain_and_route(where, payload, 1, retain=retain)
+
+    def _note_status(self, status: DeviceStatus, session: Session | None = None, ticket: int = -1) -> None:
+        self.notes.append(Note(shard_of(status.site, status.device, self._partitions), status, session, ticket))
+
+    def _take_order(
+        self, session: Session, packet: mqtt5.PublishPacket, device_topic: DeviceTopic, ticket: int
+    ) -> None:
+        """A configuration or a command: passed on at once; a retained configuration also goes to the registry."""
+        retain = packet.retain and device_topic.leaf in _RETAINED_LEAVES
+        fits = len(packet.payload) <= CONFIG_MAX_BYTES
+        kept = fits and self._retain_and_route(packet.topic, packet.payload, packet.qos, retain=retain)
+        self.counters["orders" if kept else "orders_refused"] += 1
+        if retain and kept:
+            shard = shard_of(device_topic.site, device_topic.device, self._partitions)
+            key = f"{device_topic.site}/{device_topic.device}/config".encode()
+            self.notes.append(Note(shard, (key, packet.payload), session, ticket))
+        elif ticket >= 0:
+            session.settle([ticket])
+            self.touched.add(session)
+
+    def announce(self, where: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publishes a message of the gateway itself, such as a durable ack."""
+        self._retain_and_route(where, payload, 0, retain=retain)
+
+    def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:
+        fits = not retain or self.retained.put(where, payload, qos)
+        self.counters["retained_refused"] += not fits
+        self._route_to_others(where, payload, qos)
+        return fits
+
+    def _route_to_others(self, where: str, payload: bytes, qos: int) -> None:
+        for session, topic_filter in self._subscriptions.of(where):
+            session.deliver(where, payload, min(qos, topic_filter.max_qos), retain=False)
+            self.touched.add(session)
+
+    # Subscriptions.
+
+    def subscribe(self, session: Session, packet: mqtt5.SubscribePacket) -> None:
+        """Adds filters, answers, then sends what is retained."""
+        codes, added = [], []
+        for topic_filter in packet.topic_filters:
+            code = self._subscription_fault(session, topic_filter.pattern)
+            if code is None:
+                is_new = self._subscriptions.add(session, topic_filter)
+                code = _SUBACK(min(topic_filter.max_qos, 1))
+                handling = int(topic_filter.retain_handling)
+                if handling == 0 or (handling == 1 and is_new):
+                    added.append(topic_filter)
+            codes.append(code)
+        session.write(mqtt5.SubAckPacket(packet.packet_id, codes))
+        for topic_filter in added:
+            for message in self.retained.matching(topic_filter.pattern):
+                qos = min(message.qos, int(topic_filter.max_qos))
+                session.deliver(message.mqtt_topic, message.payload, qos, retain=True)
+        self.touched.add(session)
+
+    def _subscription_fault(self, session: Session, pattern: str) -> mqtt5.SubAckReasonCode | None:
+        if pattern.startswith("$share/"):
+            return _SUBACK.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if not is_pattern(pattern):
+            return _SUBACK.TOPIC_FILTER_INVALID
+        if not session.identity.may_subscribe(pattern):
+            return _SUBACK.NOT_AUTHORIZED
+        if self._subscriptions.count(session) >= self._subscriptions_max:
+            return _SUBACK.QUOTA_EXCEEDED
+        return None
+
+    def unsubscribe(self, session: Session, packet: mqtt5.UnsubscribePacket) -> None:
+        """Takes filters away and answers."""
+        codes = [
+            _UNSUBACK.SUCCESS if self._subscriptions.remove(session, pattern) else _UNSUBACK.NO_SUBSCRIPTION_EXISTED
+            for pattern in packet.patterns
+        ]
+        session.write(mqtt5.UnsubAckPacket(packet.packet_id, codes))
+        self.touched.add(session)

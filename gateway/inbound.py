@@ -1,0 +1,47 @@
+"""What came in from clients, on its way to the log: messages that are admitted to a batch, and refusals."""
+
+from dataclasses import dataclass
+
+from gateway.session import Session
+from headwater.batch import DeadLetter, DeviceStatus
+from headwater.names import DeviceTopic
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A message for the batch of its shard.
+
+    Attributes:
+        device_topic: whose, and whether it is a frame or JSON.
+        mqtt_topic: the topic it came on.
+        shard: the partition.
+        payload: as received.
+        received_us: the gateway's time of receipt.
+        session, ticket: whom to acknowledge; ticket -1 for QoS 0.
+        is_repeated: MQTT marks it as sent before.
+    """
+
+    device_topic: DeviceTopic
+    mqtt_topic: str
+    shard: int
+    payload: bytes
+    received_us: int
+    session: Session
+    ticket: int
+    is_repeated: bool = False
+
+
+@dataclass(slots=True)
+class Note:
+    """Something that is not a frame and travels to the log with the batch of its shard.
+
+    Attributes:
+        shard: the partition.
+        what: a change of presence, a refused message, or (key, JSON) for the registry of devices.
+        session, ticket: whom to acknowledge when it is durable; None and -1 for nobody.
+    """
+
+    shard: int
+    what: DeviceStatus | DeadLetter | tuple[bytes, bytes]
+    session: Session | None = None
+    ticket: int = -1

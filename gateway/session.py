@@ -1,0 +1,348 @@
+"""One client's connection as a state machine without IO: bytes in, bytes out, calls to the broker between.
+
+        data_received ─▶ feed ─▶ packets ─▶ Broker.connect / publish / subscribe / …
+                                                      │
+        transport.write ◀─ take_output ◀─ settle ◀─ the log says durable
+
+Both versions of MQTT meet here in the packets of `mqtt5`; only reading and writing them differs.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol, TypeAlias
+
+import mqtt5
+
+from gateway import mqtt311, wire
+from gateway.identity import Identity
+from gateway.ledger import AckLedger
+from gateway.limits import TokenBucket
+
+Code: TypeAlias = mqtt5.DisconnectReasonCode
+_PUBACK_OK = b"\x40\x02"
+
+
+class Phase(Enum):
+    """Where a connection is: before CONNECT, while its claim is checked, open, over."""
+
+    NEW = auto()
+    CHECKING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of one connection; see the settings of the same names."""
+
+    receive_max: int
+    packet_max_bytes: int
+    keepalive_max_us: int
+    deliveries_max: int
+    rate_max_messages: int
+    rate_max_bytes: int
+
+
+class Host(Protocol):
+    """What a session tells; `gateway.broker.Broker` listens."""
+
+    def connect(self, session: "Session", packet: mqtt5.ConnectPacket) -> None:
+        """A client asks to be let in; the answer may come later."""
+
+    def publish(self, session: "Session", packet: mqtt5.PublishPacket, now_us: int) -> None:
+        """A message came."""
+
+    def subscribe(self, session: "Session", packet: mqtt5.SubscribePacket) -> None:
+        """Filters to add."""
+
+    def unsubscribe(self, session: "Session", packet: mqtt5.UnsubscribePacket) -> None:
+        """Filters to take away."""
+
+    def over(self, session: "Session", *, with_will: bool, now_us: int) -> None:
+        """The connection ended; called once."""
+
+    def malformed(self, session: "Session", data: bytes, detail: str, *, too_large: bool, now_us: int) -> None:
+        """Bytes that are no packet came; the connection is about to end."""
+
+
+class Session:
+    """A connection.
+
+    Attributes:
+        version: 5 or 4 (MQTT 3.1.1); 0 before CONNECT.
+        client_id, identity, will, keepalive_us: as agreed in CONNECT; a keepalive of 0 never expires.
+        ledger: which PUBACKs are owed.
+        last_us: when the client was last heard.
+        is_stalled: bytes wait because Receive Maximum messages are in flight; the shell stops reading.
+        why: why the connection ended, for counters.
+    """
+
+    def __init__(self, host: Host, limits: SessionLimits, now_us: int, peer: str = "") -> None:
+        self._host = host
+        self._limits = limits
+        self._pending = bytearray()
+        self._output: list[bytes] = []
+        self._sent: set[int] = set()
+        self._next_id = 0
+        self._waiting: deque[mqtt5.PublishPacket] = deque()
+        self._send_max = 1
+        self._client_packet_max = 0
+        self._messages = TokenBucket(limits.rate_max_messages, limits.rate_max_messages, now_us)
+        self._bytes = TokenBucket(limits.rate_max_bytes, limits.rate_max_bytes, now_us)
+        self.peer = peer
+        self.phase = Phase.NEW
+        self.version = 0
+        self.client_id = ""
+        self.certificate: Identity | None = None
+        self.identity = Identity("")
+        self.will: mqtt5.Will | None = None
+        self.keepalive_us = 0
+        self.started_us = self.last_us = now_us
+        self.ledger = AckLedger(limits.receive_max)
+        self.is_stalled = False
+        self.dropped = 0
+        self.why = ""
+
+    def feed(self, data: bytes, now_us: int) -> None:
+        """Takes bytes from the client; b"" after a stall or a check looks at what was left."""
+        if self.phase is Phase.CLOSED:
+            return
+        if data:
+            self.last_us = now_us
+            if self.phase is Phase.OPEN and not self._bytes.take(len(data), now_us):
+                self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
+                return
+        pending = self._pending
+        if pending:
+            pending += data
+            at = self._consume(memoryview(pending), now_us)
+            del pending[:at]
+        else:
+            at = self._consume(memoryview(data), now_us)
+            pending += data[at:]
+
+    def _consume(self, view: memoryview, now_us: int) -> int:
+        """Handles whole packets from the start of `view`; returns how many bytes they were, and frees the view."""
+        at = 0
+        with view:
+            try:
+                while self.phase is Phase.OPEN or self.phase is Phase.NEW:
+                    self.is_stalled = self.ledger.is_full
+                    if self.is_stalled:
+                        break
+                    end = wire.packet_end(view, at, self._limits.packet_max_bytes)
+                    if not end:
+                        break
+                    with view[at:end] as packet:
+                        self._handle(packet, now_us)
+                    at = end
+            except (wire.MalformedPacketError, wire.OversizedPacketError) as error:
+                self._malformed(bytes(view[at:]), error, now_us)
+                at = len(view)
+        return at
+
+    def _handle(self, packet: memoryview, now_us: int) -> None:
+        if self.phase is Phase.NEW:
+            self._open(packet)
+            return
+        got = self._read(packet)
+        if type(got) is mqtt5.PublishPacket:
+            if got.qos == 2 or (got.qos and not got.packet_id):
+                code = Code.QOS_NOT_SUPPORTED if got.qos == 2 else Code.PROTOCOL_ERROR
+                self.disconnect(code, "qos", now_us)
+            elif not self._messages.take(1, now_us):
+                self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
+            else:
+                self._host.publish(self, got, now_us)
+        elif isinstance(got, mqtt5.PingReqPacket):
+            self.write(mqtt5.PingRespPacket())
+        elif isinstance(got, mqtt5.PubAckPacket):
+            self._acknowledged(got.packet_id)
+        elif isinstance(got, mqtt5.SubscribePacket):
+            self._subscribe(got, now_us)
+        elif isinstance(got, mqtt5.UnsubscribePacket):
+            self._host.unsubscribe(self, got)
+        elif isinstance(got, mqtt5.DisconnectPacket):
+            self._end("goodbye", with_will=got.reason_code == Code.DISCONNECT_WITH_WILL_MESSAGE, now_us=now_us)
+        else:
+            self.disconnect(Code.PROTOCOL_ERROR, "protocol", now_us)
+
+    def _read(self, packet: memoryview) -> mqtt5.Packet:
+        if self.version == 4:
+            return mqtt311.read(packet)
+        wire.check_mqtt5(packet)
+        try:
+            return mqtt5.read(packet)[0]
+        except (ValueError, IndexError) as error:
+            raise wire.MalformedPacketError(str(error)) from error
+
+    def _open(self, packet: memoryview) -> None:
+        """Reads the first packet, which must be CONNECT, and learns the version from it."""
+        self.phase = Phase.CHECKING
+        if packet[0] != wire.CONNECT << 4:
+            raise wire.MalformedPacketError("the first packet is not CONNECT")
+        reader = wire.Reader(packet, wire.body_start(packet))
+        name, level = reader.text(), reader.number(1)
+        if name == "MQTT" and level == 5:
+            self.version = 5
+        elif name == "MQTT" and level == 4:
+            self.version = 4
+        elif name in {"MQTT", "MQIsdp"}:
+            # The answer is in the form of the version nearest to what the client speaks.
+            self.version = 5 if level > 5 else 4
+            self.refuse(mqtt5.ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION, "version")
+            return
+        else:
+            raise wire.MalformedPacketError("not MQTT")
+        got = self._read(packet)
+        assert isinstance(got, mqtt5.ConnectPacket)
+        self._host.connect(self, got)
+
+    def accept(self, packet: mqtt5.ConnectPacket, identity: Identity, client_id: str) -> None:
+        """Lets the client in; a caller outside `feed` then feeds b"" to look at what came meanwhile."""
+        assert self.phase is Phase.CHECKING
+        limits = self._limits
+        self.identity, self.client_id, self.will = identity, client_id, packet.will
+        asked_us = packet.keep_alive * 1_000_000
+        granted_us = asked_us
+        if self.version == 5:
+            granted_us = min(asked_us or limits.keepalive_max_us, limits.keepalive_max_us, 65_535_000_000)
+        self.keepalive_us = granted_us
+        self._send_max = min(packet.receive_max, limits.receive_max) if self.version == 5 else 100
+        self._client_packet_max = packet.max_packet_size or 0
+        self.phase = Phase.OPEN
+        self.write(
+            mqtt5.ConnAckPacket(
+                session_expiry_interval=0 if packet.session_expiry_interval else None,
+                assigned_client_id=None if packet.client_id else client_id,
+                server_keep_alive=granted_us // 1_000_000 if granted_us != asked_us else None,
+                receive_max=limits.receive_max,
+                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+                max_packet_size=limits.packet_max_bytes,
+                subscription_id_available=False,
+                shared_subscription_available=False,
+            )
+        )
+
+    def refuse(self, code: mqtt5.ConnAckReasonCode, why: str) -> None:
+        """Says no to CONNECT and ends the connection; there is no will yet."""
+        self.write(mqtt5.ConnAckPacket(reason_code=code))
+        self.phase = Phase.CLOSED
+        self.why = why
+        self.ledger.close()
+        self._pending = bytearray()
+
+    def settle(self, tickets: list[int]) -> None:
+        """Writes the PUBACKs that may go out now that these messages are durable: one piece, in order of receipt."""
+        due = self.ledger.settle(tickets)
+        if not due:
+            return
+        is_mqtt5 = self.version == 5
+        self._output.append(
+            b"".join(
+                b"\x40\x03" + packet_id.to_bytes(2, "big") + bytes((code,))
+                if code and is_mqtt5
+                else _PUBACK_OK + packet_id.to_bytes(2, "big")
+                for packet_id, code in due
+            )
+        )
+
+    def deliver(self, mqtt_topic: str, payload: bytes, qos: int, *, retain: bool) -> None:
+        """Sends a message to the client, or queues it while its Receive Maximum is reached."""
+        if self.phase is not Phase.OPEN:
+            return
+        if self._client_packet_max and len(payload) + len(mqtt_topic) + 16 > self._client_packet_max:
+            self.dropped += 1
+        elif qos == 0:
+            self.write(mqtt5.PublishPacket(mqtt_topic, payload, retain=retain))
+        elif len(self._waiting) >= self._limits.deliveries_max:
+            self.dropped += 1
+        else:
+            packet_id = self._packet_id()
+            packet = mqtt5.PublishPacket(
+                mqtt_topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=retain, packet_id=packet_id
+            )
+            self._waiting.append(packet)
+            self._send_waiting()
+
+    def _packet_id(self) -> int:
+        """The next packet id that is neither sent nor waiting; the window is far smaller than the ids."""
+        self._next_id = self._next_id % 65_535 + 1
+        while self._next_id in self._sent:
+            self._next_id = self._next_id % 65_535 + 1
+        return self._next_id
+
+    def _send_waiting(self) -> None:
+        while self._waiting and len(self._sent) < self._send_max:
+            packet = self._waiting.popleft()
+            assert packet.packet_id is not None
+            self._sent.add(packet.packet_id)
+            self.write(packet)
+
+    def _acknowledged(self, packet_id: int) -> None:
+        self._sent.discard(packet_id)
+        self._send_waiting()
+
+    def _subscribe(self, packet: mqtt5.SubscribePacket, now_us: int) -> None:
+        if packet.subscription_id is not None:
+            self.disconnect(Code.SUBSCRIPTION_IDS_NOT_SUPPORTED, "protocol", now_us)
+        elif not packet.topic_filters or not packet.packet_id:
+            self.disconnect(Code.PROTOCOL_ERROR, "protocol", now_us)
+        else:
+            self._host.subscribe(self, packet)
+
+    def write(self, packet: mqtt5.Packet) -> None:
+        """Appends a packet to the output, in the client's version."""
+        self._output.append(packet.write() if self.version == 5 else mqtt311.write(packet))
+
+    @property
+    def has_output(self) -> bool:
+        """True when there are bytes to send."""
+        return bool(self._output)
+
+    def take_output(self) -> bytes:
+        """Hands over the bytes to send, in one piece."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def disconnect(self, code: Code, why: str, now_us: int) -> None:
+        """Ends the connection with a reason; its will is published."""
+        if self.phase is Phase.OPEN:
+            self.write(mqtt5.DisconnectPacket(reason_code=code))
+        self._end(why, with_will=True, now_us=now_us)
+
+    def lost(self, now_us: int) -> None:
+        """The transport is gone."""
+        self._end("lost", with_will=True, now_us=now_us)
+
+    def check_time(self, now_us: int, connect_timeout_us: int) -> None:
+        """Ends a connection that was silent for 1.5 keepalives, or that never came to say CONNECT."""
+        if self.phase in {Phase.NEW, Phase.CHECKING}:
+            if now_us - self.started_us > connect_timeout_us:
+                self._end("connect_timeout", with_will=False, now_us=now_us)
+        elif self.keepalive_us and not self.is_stalled and now_us - self.last_us > self.keepalive_us * 3 // 2:
+            self.disconnect(Code.KEEP_ALIVE_TIMEOUT, "keepalive", now_us)
+
+    def _malformed(self, data: bytes, error: Exception, now_us: int) -> None:
+        too_large = isinstance(error, wire.OversizedPacketError)
+        if self.phase is Phase.OPEN:
+            self._host.malformed(self, data, str(error), too_large=too_large, now_us=now_us)
+        self.disconnect(
+            Code.PACKET_TOO_LARGE if too_large else Code.MALFORMED_PACKET,
+            "too_large" if too_large else "malformed",
+            now_us,
+        )
+
+    def _end(self, why: str, *, with_will: bool, now_us: int) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        was_open = self.phase is Phase.OPEN
+        self.phase = Phase.CLOSED
+        self.why = why
+        self.ledger.close()
+        self._pending = bytearray()
+        self._waiting.clear()
+        if was_open:
+            self._host.over(self, with_will=with_will, now_us=now_us)

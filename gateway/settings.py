@@ -1,0 +1,105 @@
+"""Settings of the gateway: the table `[gateway]` of headwater.toml."""
+
+from ipaddress import ip_address
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from headwater.log_topics import PARTITIONS_DEFAULT
+from headwater.settings import DurationUs, Table
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether only this machine can reach a listener on `host`.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class GatewaySettings(Table):
+    """How the gateway listens, whom it admits, how it batches and acknowledges."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(1883, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
+    partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=4096, description="Shards of the log; never change it later.")
+    ack_level: Literal["store", "backbone"] = Field(
+        "store", description='Durable acks say "in the store" or "in the log" (backbone: only with a replicated log).'
+    )
+
+    tls_certificate: str = Field("", description="PEM file with the server's certificate chain; empty for plain TCP.")
+    tls_key: str = Field("", description="PEM file with its private key.")
+    tls_client_ca: str = Field("", description="PEM file of the CA that signs clients; set, every client needs one.")
+    users: str = Field("", description="TOML file of users; see docs/guides/security.md.")
+    allow_anonymous: bool | None = Field(
+        None, description="Admit clients without a name; by default only where listening on loopback without users."
+    )
+    insecure: bool = Field(False, description="Allow a listener that others can reach without TLS or without users.")
+
+    receive_max: int = Field(2000, ge=1, le=65_535, description="QoS 1 messages a client may have unacknowledged.")
+    packet_max_bytes: int = Field(
+        524_288, ge=1024, description="Largest MQTT packet; a larger one ends the connection."
+    )
+    connections_max: int = Field(2000, ge=1, description="Connections at a time.")
+    connect_timeout_us: DurationUs = Field(10_000_000, description="A connection must say CONNECT within this time.")
+    keepalive_max_us: DurationUs = Field(600_000_000, description="Longest keepalive granted; none asked means this.")
+    subscriptions_max: int = Field(64, ge=1, description="Subscriptions per client.")
+    retained_max: int = Field(30_000, ge=1, description="Retained messages kept.")
+    retained_max_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Bytes of retained messages kept.")
+    deliveries_max: int = Field(1000, ge=1, description="Messages waiting for one slow subscriber.")
+    write_max_bytes: int = Field(
+        4 * 1024 * 1024, ge=65_536, description="Unsent bytes after which a client is cut off."
+    )
+    rate_max_messages: int = Field(20_000, ge=1, description="Messages per second of one connection, on average.")
+    rate_max_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Bytes per second of one connection, on average."
+    )
+    dead_letters_max: int = Field(
+        100, ge=1, description="Dead letters per second and device that keep their bytes; more are kept without."
+    )
+
+    batch_readings_max: int = Field(65_536, ge=1, description="Readings after which a batch closes.")
+    batch_max_bytes: int = Field(1024 * 1024, ge=1024, description="Bytes of payload after which a batch closes.")
+    batch_age_us: DurationUs = Field(100_000, description="Age at which a batch closes.")
+    batch_quiet_us: DurationUs = Field(5_000, description="With nothing in flight, a batch closes after this silence.")
+    commit_every_us: DurationUs = Field(20_000, description="Least time between the starts of two small commits.")
+    queue_max_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024 * 1024, description="Bytes waiting for the log; beyond, sockets are not read."
+    )
+
+    heartbeat_us: DurationUs = Field(1_000_000, description="A shard without frames gets an empty batch this often.")
+    ack_every_us: DurationUs = Field(200_000, description="Durable acks of one device come at most this often.")
+    store_poll_us: DurationUs = Field(150_000, description="How often the store is asked what became durable.")
+    missing_after_us: DurationUs = Field(2_000_000, description="A hole this old is asked for again.")
+    retry_us: DurationUs = Field(500_000, description="Pause before an append that failed is tried again.")
+    foreign_window_us: DurationUs = Field(600_000_000, description="The same JSON within this time is a duplicate.")
+    foreign_window_max: int = Field(65_536, ge=1, description="JSON messages remembered for that.")
+    dead_letter_max_bytes: int = Field(65_536, ge=1024, description="Bytes of a dead letter that are kept.")
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        """Refuses a listener that strangers can reach without identity or encryption."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together: set both or neither")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if is_loopback(self.host) or self.insecure:
+            return self
+        if not self.tls_certificate:
+            raise ValueError(
+                f"{self.host} can be reached by others: set tls_certificate and tls_key, or insecure = true"
+            )
+        if not self.users and not self.tls_client_ca:
+            raise ValueError(f"{self.host} can be reached by others: set users or tls_client_ca, or insecure = true")
+        return self
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether clients without a name are admitted."""
+        if self.allow_anonymous is not None:
+            return self.allow_anonymous
+        return not self.users and not self.tls_client_ca and (is_loopback(self.host) or self.insecure)
