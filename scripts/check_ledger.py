@@ -3,7 +3,7 @@
 It shares no code with the pipeline: it reads the SQLite file by the description in docs/store.md, with a decoder of
 its own, and the ledgers line by line.
 
-    python scripts/check_ledger.py --ledger DIR --store store.db [--log log.db] [--drained] [--json]
+    python scripts/check_ledger.py --ledger DIR --store store.db [--log log.db] [--spool DIR] [--drained] [--json]
 
 Exit code 0: all accounted for; 1: something is lost, duplicated, corrupt or a phantom; 2: can't read the evidence.
 """
@@ -239,8 +239,19 @@ class Findings:
             self.examples[kind].append(f"{key[0]}/{key[1]} epoch {key[2]} seq {key[3]}{': ' if why else ''}{why}")
 
 
-def check_accepted(ledger: Ledger, stored: Stored, logged: set[Key], found: Findings, *, drained: bool) -> None:
-    """Every accepted frame is in one of the three places, or on its way unless `drained`."""
+def check_accepted(
+    ledger: Ledger,
+    stored: Stored,
+    logged: set[Key],
+    spooled: set[tuple[int, int]] | None,
+    found: Findings,
+    *,
+    drained: bool,
+) -> None:
+    """Every accepted frame is in one of the three places, or on its way unless `drained`.
+
+    On its way is what the log or a spool holds; without a look at the spools, what is newer than all that ended.
+    """
     ends: dict[tuple[str, str, int], int] = defaultdict(int)
     for key in (*stored.frames, *stored.letters):
         ends[key[:3]] = max(ends[key[:3]], key[3])
@@ -254,7 +265,7 @@ def check_accepted(ledger: Ledger, stored: Stored, logged: set[Key], found: Find
             found.counts["dead_lettered"] += 1
         elif in_gap:
             found.counts["in_gaps"] += 1
-        elif not drained and (key in logged or key[3] > ends[key[:3]]):
+        elif not drained and (key in logged or (key[3] > ends[key[:3]] if spooled is None else key[2:] in spooled)):
             found.note("in_flight", key)
         else:
             found.note("lost", key)
@@ -277,19 +288,51 @@ def check_stored(ledger: Ledger, stored: Stored, found: Findings) -> None:
             found.note("corrupt", key, f"stored {contents[0]}, ledger {sorted(map(str, allowed))}")
 
 
-def compare(ledger: Ledger, stored: Stored, logged: set[Key], *, drained: bool) -> dict:
-    """Sorts every frame into one place; `drained` says that nothing may be on its way any more."""
+def read_spools(folder: Path) -> set[tuple[int, int]]:
+    """(epoch, seq) of all frames that the devices' spools still hold."""
+    held: set[tuple[int, int]] = set()
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.open("rb").read(16) != b"SQLite format 3\0":
+            continue
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if not {"meta", "frames", "strays"} <= tables:
+                continue
+            epoch = int(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+            held.update((epoch, seq) for (seq,) in connection.execute("SELECT seq FROM frames"))
+            held.update((int(old), seq) for old, seq in connection.execute("SELECT epoch, seq FROM strays"))
+        except sqlite3.Error as error:
+            raise EvidenceError(f"{path}: {error}") from error
+        finally:
+            connection.close()
+    return held
+
+
+def compare(
+    before: Ledger,
+    after: Ledger,
+    stored: Stored,
+    logged: set[Key],
+    spooled: set[tuple[int, int]] | None,
+    *,
+    drained: bool,
+) -> dict:
+    """Sorts every frame into one place; `drained` says that nothing may be on its way any more.
+
+    `before` was read before the store and `after` after it, so that the pipeline may go on meanwhile.
+    """
     found = Findings()
-    check_accepted(ledger, stored, logged, found, drained=drained)
-    check_stored(ledger, stored, found)
+    check_accepted(before, stored, logged, spooled, found, drained=drained)
+    check_stored(after, stored, found)
     kinds = ("accepted", "stored", "lost", "duplicated", "corrupt", "phantom", "dead_lettered", "in_gaps", "in_flight")
     more = ("stored_unconfirmed", "gaps_but_stored", "readings_accepted", "readings_stored")
     result: dict = {kind: found.counts[kind] for kind in (*kinds, *more)}
     result["dead_letters"] = stored.letters_total
     result["gaps"] = sum(len(ranges) for ranges in stored.gaps.values())
     result["foreign"] = stored.foreign
-    result["offered"] = len(ledger.offered)
-    result["torn_lines"] = ledger.torn_lines
+    result["offered"] = len(before.offered)
+    result["torn_lines"] = before.torn_lines
     result["ok"] = not any(found.counts[kind] for kind in ("lost", "duplicated", "corrupt", "phantom"))
     result["examples"] = dict(found.examples)
     return result
@@ -306,12 +349,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ledger", type=Path, required=True, help="folder of the devices' ledgers")
     parser.add_argument("--store", type=Path, required=True, help="the SQLite store")
     parser.add_argument("--log", type=Path, help="the SQLite log: frames in it that are not stored are in flight")
+    parser.add_argument("--spool", type=Path, help="folder of the devices' spools: frames in them are in flight")
     parser.add_argument("--drained", action="store_true", help="nothing is on its way: what is missing is lost")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     try:
+        before = read_ledger(options.ledger)
+        # A frame moves from spool to log to store: asked in this order, it can't slip through between two looks.
+        spooled = read_spools(options.spool) if options.spool else None
         logged = read_log(options.log) if options.log else set()
-        result = compare(read_ledger(options.ledger), read_store(options.store), logged, drained=options.drained)
+        stored = read_store(options.store)
+        result = compare(before, read_ledger(options.ledger), stored, logged, spooled, drained=options.drained)
     except (EvidenceError, OSError) as error:
         print(f"check_ledger: {error}", file=sys.stderr)
         return 2
