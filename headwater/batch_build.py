@@ -67,7 +67,9 @@ def _columns_of(frames: Sequence[Frame]) -> FrameColumns:
                 frame.created_us,
                 frame.clock,
                 frame.oldest_seq,
-                frame.ledger,
+                (frame.ledger.acquired, frame.ledger.suppressed, frame.ledger.aggregated),
+                tuple(frame.ledger.dropped.items()),
+                0,
                 (),
                 None,
                 frame.anomalies,
@@ -155,9 +157,7 @@ def batch_from_columns(
 
 
 def _ledger_row(head: Head) -> tuple[int, int, int, int]:
-    ledger = head.ledger
-    dropped = sum(ledger.dropped.values()) if ledger.dropped else 0
-    return ledger.acquired, ledger.suppressed, ledger.aggregated, dropped
+    return *head.ledger, sum(readings for _, readings in head.dropped) if head.dropped else 0
 
 
 def concat_batches(batches: Sequence[Batch]) -> Batch:

@@ -12,13 +12,14 @@ import numpy.typing as npt
 from headwater.columns import encode_columns, integers_of
 from headwater.envelope import seal, unseal
 from headwater.errors import LimitError
-from headwater.frame import READINGS_MAX, Block, Float64, Frame, Int64, UInt8
+from headwater.frame import READINGS_MAX, Block, Float64, Frame, Int64, Ledger, UInt8
 from headwater.frame_columns import BLOCKS_MAX, FrameColumns, read_cells, read_head, waveform_us
 from headwater.frame_records import write_records
 from headwater.frame_schema import FrameMessage
 from headwater.name_table import is_metric_cached, is_name_cached, is_reduction, join_names
 from headwater.panes import write_panes
 from headwater.quality import MISSING
+from headwater.reasons import ClockQuality
 
 COMPRESS_LEVEL_DEFAULT = 6
 
@@ -163,13 +164,13 @@ def frames_of(columns: FrameColumns) -> list[Frame]:
             head.epoch,
             head.seq,
             head.created_us,
-            head.clock,
+            ClockQuality(head.clock),
             head.oldest_seq,
             tuple(frame_blocks),
             panes,
             head.anomalies,
             head.gaps,
-            head.ledger,
+            Ledger(*head.ledger, dict(head.dropped)),
         )
         for head, frame_blocks, panes in zip(columns.heads, blocks, columns.panes, strict=True)
     ]

@@ -103,15 +103,14 @@ def decode_batch(
 
 def _portions(heads: Sequence[Head]) -> list[slice]:
     """Cuts heads into runs of at most _CELLS_MAX cells, at least one run."""
+    if sum(head.cells for head in heads) <= _CELLS_MAX:
+        return [slice(0, len(heads))]
     cuts, cells = [0], 0
     for place, head in enumerate(heads):
-        claimed = sum((len(block.metrics) + 1) * block.rows for block in head.blocks)
-        if head.panes is not None:
-            claimed += 16 * head.panes[1] + 2 * head.panes[3]
-        if cells + claimed > _CELLS_MAX and place > cuts[-1]:
+        if cells + head.cells > _CELLS_MAX and place > cuts[-1]:
             cuts.append(place)
             cells = 0
-        cells += claimed
+        cells += head.cells
     return [slice(start, end) for start, end in zip(cuts, [*cuts[1:], len(heads)], strict=True)]
 
 

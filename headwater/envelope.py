@@ -3,11 +3,9 @@
 import zlib
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError as ProtobufError
-
 from headwater.errors import DecodeError, LimitError
 from headwater.frame import INFLATED_BYTES_MAX, RAW_BYTES_MAX
-from headwater.frame_schema import FrameMessage
+from headwater.frame_schema import FrameMessage, ProtobufError
 from headwater.reasons import DeadLetterReason
 
 MAGIC: Final = ord("H")

@@ -5,8 +5,9 @@
 What runs per frame is a handful of field reads (`read_head`); everything per reading is numpy over all frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,17 +15,17 @@ import numpy.typing as npt
 
 from headwater.columns import decode_integers, lay_out, ragged_arange, values_of
 from headwater.errors import DecodeError
-from headwater.frame import READINGS_MAX, Anomaly, Float64, Gap, Int64, Ledger, Summaries, UInt8
-from headwater.frame_records import NUMBER_MAX, read_anomalies, read_gaps, read_ledger
+from headwater.frame import READINGS_MAX, Anomaly, Float64, Gap, Int64, Summaries, UInt8
+from headwater.frame_records import LEDGER_MAX, NUMBER_MAX, read_anomalies, read_drops, read_gaps
 from headwater.instant import US_PER_S
 from headwater.name_table import is_name_cached, split_names, split_reductions
-from headwater.panes import PANE_COLUMNS, SKETCH_COLUMNS, check_panes, panes_from_cells
+from headwater.panes import PANE_COLUMNS, SKETCH_COLUMNS, PanesHead, check_panes, panes_from_cells
 from headwater.quality import MISSING
 from headwater.reasons import ClockQuality, DeadLetterReason
 
 BLOCKS_MAX: Final = 1024
 _TIME_MAX: Final = 1 << 61
-_CLOCKS: Final = tuple(ClockQuality)
+_CLOCKS: Final = len(ClockQuality)
 _NO_PANES: Final = Summaries.empty()
 
 
@@ -43,20 +44,30 @@ class BlockHead(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A frame before its columns are decoded."""
+    """A frame before its columns are decoded; `cells` bounds what decoding them takes.
+
+    `ledger` is acquired, suppressed and aggregated; `dropped` pairs of reason and readings.
+    """
 
     site: str
     device: str
     epoch: int
     seq: int
     created_us: int
-    clock: ClockQuality
+    clock: int
     oldest_seq: int
-    ledger: Ledger
+    ledger: tuple[int, int, int]
+    dropped: tuple[tuple[str, int], ...]
+    cells: int
     blocks: tuple[BlockHead, ...]
-    panes: tuple[tuple[str, ...], int, bytes, int, bytes] | None
+    panes: PanesHead | None
     anomalies: tuple[Anomaly, ...]
     gaps: tuple[Gap, ...]
+
+
+# A named tuple's own constructor costs three times as much, and these two are made per frame.
+_head: Final[Callable[[tuple[object, ...]], Head]] = partial(tuple.__new__, Head)
+_block: Final[Callable[[tuple[object, ...]], BlockHead]] = partial(tuple.__new__, BlockHead)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,61 +104,56 @@ def read_head(message: Any) -> Head:
     """
     site, device, epoch, seq = message.site, message.device, message.epoch, message.seq
     created_us, clock, oldest_seq = message.created_us, message.clock, message.oldest_seq
+    ledger = (message.acquired, message.suppressed, message.aggregated)
     if not is_name_cached(site) or not is_name_cached(device):
         raise DecodeError(DeadLetterReason.NAME, f"site {site[:80]!r}, device {device[:80]!r}")
-    if not (epoch > 0 and 1 <= oldest_seq <= seq < NUMBER_MAX and 0 <= created_us < _TIME_MAX and clock < len(_CLOCKS)):
+    if not (epoch > 0 and 1 <= oldest_seq <= seq < NUMBER_MAX and 0 <= created_us < _TIME_MAX and clock < _CLOCKS):
         raise DecodeError(DeadLetterReason.SCHEMA, "epoch, seq, oldest_seq, created_us or clock is out of range")
+    if max(ledger) >= LEDGER_MAX:
+        raise DecodeError(DeadLetterReason.SCHEMA, "the ledger counts more readings than there can be")
     records = message.blocks
-    if len(records) > BLOCKS_MAX:
-        raise DecodeError(DeadLetterReason.LIMIT, f"{len(records)} blocks: a frame holds at most {BLOCKS_MAX}")
-    blocks = tuple(map(_read_block, records))
-    cells = sum(len(block.metrics) * block.rows for block in blocks)
-    if cells > READINGS_MAX:
-        raise DecodeError(DeadLetterReason.LIMIT, f"{cells} cells: a frame holds at most {READINGS_MAX}")
-    panes, anomalies, gaps = message.panes, message.anomalies, message.gaps
-    return Head(
-        site,
-        device,
-        epoch,
-        seq,
-        created_us,
-        _CLOCKS[clock],
-        oldest_seq,
-        read_ledger(message),
-        blocks,
-        check_panes(panes) if panes else None,
-        read_anomalies(anomalies) if anomalies else (),
-        read_gaps(gaps) if gaps else (),
-    )
+    count = len(records)
+    cells = 0
+    if count == 1:  # Nearly every frame; a loop over protobuf's container costs as much as reading the block.
+        block = _read_block(records[0])
+        cells = len(block[0]) * block[1]
+        blocks: tuple[BlockHead, ...] = (block,)
+    elif count <= BLOCKS_MAX:
+        blocks = tuple(map(_read_block, records))
+        cells = sum(len(block.metrics) * block.rows for block in blocks)
+        if cells > READINGS_MAX:
+            raise DecodeError(DeadLetterReason.LIMIT, f"{cells} cells: a frame holds at most {READINGS_MAX}")
+    else:
+        raise DecodeError(DeadLetterReason.LIMIT, f"{count} blocks: a frame holds at most {BLOCKS_MAX}")
+    fixed = (site, device, epoch, seq, created_us, clock, oldest_seq, ledger)
+    if not message.HasField("notes"):
+        return _head((*fixed, (), cells, blocks, None, (), ()))
+    notes = message.notes
+    panes = check_panes(notes.panes) if notes.HasField("panes") else None
+    if panes is not None:
+        cells += PANE_COLUMNS * panes.rows + SKETCH_COLUMNS * panes.buckets
+    anomalies, gaps = read_anomalies(notes.anomalies), read_gaps(notes.gaps)
+    return _head((*fixed, read_drops(notes.dropped), cells, blocks, panes, anomalies, gaps))
 
 
 def _read_block(record: Any) -> BlockHead:
-    metrics = split_names(record.metrics)
-    rows = record.rows
-    block = BlockHead(
-        metrics,
-        rows,
-        record.start_us,
-        record.unit_us,
-        record.step,
-        record.columns,
-        record.quality,
-        split_reductions(record.reductions, len(metrics)),
-        record.rate_hz,
-    )
+    joined, rows, start_us, unit_us, step = record.metrics, record.rows, record.start_us, record.unit_us, record.step
+    quality, reductions, rate_hz = record.quality, record.reductions, record.rate_hz
+    metrics = split_names(joined)
     cells = rows * len(metrics)
     if cells > READINGS_MAX:
         raise DecodeError(DeadLetterReason.LIMIT, f"{cells} cells: a frame holds at most {READINGS_MAX}")
-    if (
-        rows == 0
-        or abs(block.start_us) >= _TIME_MAX
-        or not 1 <= block.unit_us < _TIME_MAX
-        or block.step >= _TIME_MAX
-        or (block.quality and len(block.quality) != cells)
-        or not 0 <= block.rate_hz <= US_PER_S
+    if not (
+        rows
+        and -_TIME_MAX < start_us < _TIME_MAX
+        and 0 < unit_us < _TIME_MAX
+        and step < _TIME_MAX
+        and 0 <= rate_hz <= US_PER_S
+        and (not quality or len(quality) == cells)
     ):
         raise DecodeError(DeadLetterReason.SCHEMA, "rows, time axis, quality or rate of a block are out of range")
-    return block
+    names = split_reductions(reductions, len(metrics)) if reductions else ()
+    return _block((metrics, rows, start_us, unit_us, step, record.columns, quality, names, rate_hz))
 
 
 def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, DecodeError]]:

@@ -7,11 +7,13 @@ from headwater.errors import DecodeError, LimitError
 from headwater.frame import Anomaly, Gap, Ledger
 from headwater.frame_schema import DROP_REASONS, GAP_REASONS, SEVERITIES
 from headwater.name_table import is_metric_cached
-from headwater.reasons import DeadLetterReason
+from headwater.reasons import DeadLetterReason, DropReason
 
 RECORDS_MAX: Final = 1024
 MESSAGE_CHARS_MAX: Final = 512
 NUMBER_MAX: Final = 1 << 62
+# The sum over all reasons goes into one int64 later.
+LEDGER_MAX: Final = NUMBER_MAX >> 4
 
 _DETECTOR: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
 
@@ -24,10 +26,13 @@ def write_records(message: Any, anomalies: tuple[Anomaly, ...], gaps: tuple[Gap,
     """
     if max(len(anomalies), len(gaps)) > RECORDS_MAX:
         raise LimitError(f"{len(anomalies)} anomalies and {len(gaps)} gaps: a frame holds {RECORDS_MAX} of each")
+    message.acquired = ledger.acquired
+    message.suppressed = ledger.suppressed
+    message.aggregated = ledger.aggregated
     for anomaly in anomalies:
         if len(anomaly.message) > MESSAGE_CHARS_MAX:
             raise LimitError(f"an anomaly's message of {len(anomaly.message)} characters is over {MESSAGE_CHARS_MAX}")
-        message.anomalies.add(
+        message.notes.anomalies.add(
             metric=anomaly.metric,
             time_us=anomaly.time_us,
             detector=anomaly.detector,
@@ -41,7 +46,7 @@ def write_records(message: Any, anomalies: tuple[Anomaly, ...], gaps: tuple[Gap,
             message=anomaly.message,
         )
     for gap in gaps:
-        message.gaps.add(
+        message.notes.gaps.add(
             epoch=gap.epoch,
             from_seq=gap.from_seq,
             to_seq=gap.to_seq,
@@ -49,11 +54,8 @@ def write_records(message: Any, anomalies: tuple[Anomaly, ...], gaps: tuple[Gap,
             readings=gap.readings,
             declared_us=gap.declared_us,
         )
-    message.acquired = ledger.acquired
-    message.suppressed = ledger.suppressed
-    message.aggregated = ledger.aggregated
     for reason, readings in ledger.dropped.items():
-        message.dropped.add(reason=[str(known) for known in DROP_REASONS].index(str(reason)), readings=readings)
+        message.notes.dropped.add(reason=[str(known) for known in DROP_REASONS].index(str(reason)), readings=readings)
 
 
 def read_anomalies(records: Any) -> tuple[Anomaly, ...]:
@@ -117,27 +119,21 @@ def read_gaps(records: Any) -> tuple[Gap, ...]:
     return tuple(gaps)
 
 
-def read_ledger(message: Any) -> Ledger:
-    """Reads and checks the ledger of a frame message.
+def read_drops(records: Any) -> tuple[tuple[DropReason, int], ...]:
+    """Reads and checks what the ledger of a frame message says of dropped readings.
 
     Raises:
         DecodeError: LIMIT or SCHEMA.
     """
-    acquired, suppressed, aggregated = message.acquired, message.suppressed, message.aggregated
-    dropped: dict[str, int] = {}
-    total = acquired | suppressed | aggregated
-    records = message.dropped
-    if records:
-        _check_count(records, "drops")
-        for record in records:
-            if record.reason >= len(DROP_REASONS) or DROP_REASONS[record.reason] in dropped:
-                raise DecodeError(DeadLetterReason.SCHEMA, f"drop reason {record.reason} is unknown or comes twice")
-            dropped[DROP_REASONS[record.reason]] = record.readings
-            total |= record.readings
-    # The sum over all reasons goes into one int64 later.
-    if total >= NUMBER_MAX >> 4:
-        raise DecodeError(DeadLetterReason.SCHEMA, "the ledger counts more readings than there can be")
-    return Ledger(acquired, suppressed, aggregated, dropped)
+    _check_count(records, "drops")
+    dropped: dict[DropReason, int] = {}
+    for record in records:
+        if record.reason >= len(DROP_REASONS) or DROP_REASONS[record.reason] in dropped:
+            raise DecodeError(DeadLetterReason.SCHEMA, f"drop reason {record.reason} is unknown or comes twice")
+        if record.readings >= LEDGER_MAX:
+            raise DecodeError(DeadLetterReason.SCHEMA, "the ledger counts more readings than there can be")
+        dropped[DROP_REASONS[record.reason]] = record.readings
+    return tuple(dropped.items())
 
 
 def _check_count(records: Any, what: str) -> None:

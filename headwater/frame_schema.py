@@ -6,11 +6,12 @@ file says the same for people and for other languages; a test holds the two equa
 
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from headwater.reasons import DropReason, GapReason, Severity
 
 PACKAGE: Final = "headwater.v1"
+ProtobufError: Final[Any] = message.DecodeError
 
 # Place in the tuple is the number on the wire; append only.
 SEVERITIES: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
@@ -29,7 +30,7 @@ DROP_REASONS: Final = (
     DropReason.SPOOL_REFUSED,
 )
 
-# message → (field, number, type); a capital letter is a message type, "*" before a type means repeated.
+# message → (field, number, type); "*" before a type means repeated.
 MESSAGES: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
     "Block": (
         ("metrics", 1, "bytes"),
@@ -74,6 +75,12 @@ MESSAGES: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("reason", 1, "uint32"),
         ("readings", 2, "uint64"),
     ),
+    "Notes": (
+        ("panes", 1, "Panes"),
+        ("anomalies", 2, "*Anomaly"),
+        ("gaps", 3, "*Gap"),
+        ("dropped", 4, "*Drop"),
+    ),
     "Frame": (
         ("site", 1, "string"),
         ("device", 2, "string"),
@@ -83,14 +90,11 @@ MESSAGES: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("clock", 6, "uint32"),
         ("oldest_seq", 7, "uint64"),
         ("blocks", 8, "*Block"),
-        ("panes", 9, "*Panes"),
-        ("anomalies", 10, "*Anomaly"),
-        ("gaps", 11, "*Gap"),
+        ("notes", 9, "Notes"),
         ("acquired", 12, "uint64"),
         ("suppressed", 13, "uint64"),
         ("aggregated", 14, "uint64"),
         ("crc32", 15, "fixed32"),
-        ("dropped", 16, "*Drop"),
     ),
 }
 
@@ -100,13 +104,13 @@ def file_descriptor() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="headwater/frame.proto", package=PACKAGE, syntax="proto3")
     kinds = descriptor_pb2.FieldDescriptorProto
     for message_name, fields in MESSAGES.items():
-        message = file.message_type.add(name=message_name)
+        described = file.message_type.add(name=message_name)
         for field_name, number, kind in fields:
             label = kinds.LABEL_REPEATED if kind.startswith("*") else kinds.LABEL_OPTIONAL
-            field = message.field.add(name=field_name, number=number, label=label)
-            if kind.startswith("*"):
+            field = described.field.add(name=field_name, number=number, label=label)
+            if kind.lstrip("*") in MESSAGES:
                 field.type = kinds.TYPE_MESSAGE
-                field.type_name = f".{PACKAGE}.{kind[1:]}"
+                field.type_name = f".{PACKAGE}.{kind.lstrip('*')}"
             else:
                 field.type = getattr(kinds, f"TYPE_{kind.upper()}")
     return file

@@ -1,6 +1,6 @@
 """Summaries of a frame to and from coded tables (columns.py)."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,16 @@ PANE_COLUMNS: Final = INTEGER_COLUMNS + FLOAT_COLUMNS
 SKETCH_COLUMNS: Final = 2
 
 _TIME_MAX: Final = 1 << 61
+
+
+class PanesHead(NamedTuple):
+    """Panes before their columns are decoded."""
+
+    metrics: tuple[str, ...]
+    rows: int
+    columns: bytes
+    buckets: int
+    sketches: bytes
 
 
 def write_panes(message: Any, panes: Summaries) -> None:
@@ -44,7 +54,8 @@ def write_panes(message: Any, panes: Summaries) -> None:
         )
     )
     float_integer, form = integers_of(np.stack((panes.mean, panes.m2, panes.min, panes.max, panes.first, panes.last)))
-    record = message.panes.add(metrics=join_names(panes.metrics), rows=rows, buckets=buckets)
+    record = message.notes.panes
+    record.metrics, record.rows, record.buckets = join_names(panes.metrics), rows, buckets
     record.columns = encode_columns(
         np.concatenate((integer, float_integer)), np.concatenate((np.zeros(INTEGER_COLUMNS, np.uint8), form))
     )
@@ -53,15 +64,12 @@ def write_panes(message: Any, panes: Summaries) -> None:
         record.sketches = encode_columns(sketch, np.zeros(SKETCH_COLUMNS, np.uint8))
 
 
-def check_panes(records: Any) -> tuple[tuple[str, ...], int, bytes, int, bytes] | None:
-    """Returns (names, rows, columns, buckets, sketches) of a frame message's panes, None if there are none.
+def check_panes(record: Any) -> PanesHead:
+    """Reads the panes of a frame message up to their coded columns.
 
     Raises:
         DecodeError: LIMIT, NAME or SCHEMA; nothing is allocated for rows that are only claimed.
     """
-    if len(records) > 1:
-        raise DecodeError(DeadLetterReason.SCHEMA, f"{len(records)} tables of panes: a frame holds one")
-    record = records[0]
     names = split_names(record.metrics)
     rows, buckets = record.rows, record.buckets
     if rows > PANES_MAX or buckets > BUCKETS_MAX:
@@ -69,7 +77,7 @@ def check_panes(records: Any) -> tuple[tuple[str, ...], int, bytes, int, bytes] 
     sketches = record.sketches
     if rows == 0 or bool(buckets) != bool(sketches):
         raise DecodeError(DeadLetterReason.SCHEMA, f"{rows} panes, {buckets} buckets in {len(sketches)} bytes")
-    return names, rows, record.columns, buckets, sketches
+    return PanesHead(names, rows, record.columns, buckets, sketches)
 
 
 def panes_from_cells(
