@@ -1,0 +1,93 @@
+"""How unusual a vector of contrasts is, metric by metric, given what the other metrics of the device did.
+
+A contrast is "recent minus before", one number per metric. Metrics of one machine move together (load, weather), so
+each is judged by its residual after regression on the others. All m regressions come from one precision matrix P, the
+inverse of the contrasts' covariance: residual_i = (P c)_i / P_ii with variance 1 / P_ii. The covariance is learnt from
+quiet times with exponential weights and shrunk towards its diagonal.
+"""
+
+import numpy as np
+
+from headwater.detectors.roster import Array
+from headwater.frame import Float64
+
+WARMUP = 24  # Contrasts to see before judging any.
+MEMORY = 384  # Weight of a new contrast is at least 1 / MEMORY.
+REFIT_EVERY = 8
+TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
+LEARN_MAX = 5.0  # Residuals beyond so many deviations teach only that much.
+
+
+class Contrasts:
+    """Learns and scores the contrasts of the m metrics of one time axis.
+
+    Args:
+        usable: bool (m,), metrics that have a level (states have none).
+        floor: float64 (m,), smallest standard deviation to believe in (from the resolution).
+    """
+
+    def __init__(self, usable: Array, floor: Float64) -> None:
+        m = len(usable)
+        self._usable = usable
+        self._floor = floor
+        self.count = np.zeros(1, np.int64)
+        self.covariance = np.zeros((m, m))
+        self.peak = np.full(m, TAIL_NORMAL)
+        self.weight = np.zeros((m, m))
+        self.deviation = np.full(m, np.inf)
+
+    def residuals(self, contrast: Float64) -> Float64:
+        """Returns float64 (m, n) residuals in standard deviations; 0 while there is too little experience.
+
+        Sums run metric by metric, not as a matrix product, whose rounding would depend on n.
+        """
+        if self.count[0] < WARMUP:
+            return np.zeros(contrast.shape)
+        residual: Float64 = self.weight[:, 0, None] * contrast[0]
+        for other in range(1, len(contrast)):
+            residual += self.weight[:, other, None] * contrast[other]
+        residual /= self.deviation[:, None]
+        return residual
+
+    def learn(self, contrast: Float64, peak: Float64) -> None:
+        """Takes float64 (m,) contrasts of a quiet time and the largest |residual| of each metric around it."""
+        self.count[0] += 1
+        count = int(self.count[0])
+        weight = max(1.0 / count, 1.0 / MEMORY)
+        if count > WARMUP:
+            reach = LEARN_MAX * np.sqrt(np.diag(self.covariance)) + self._floor
+            contrast = np.clip(contrast, -reach, reach)
+            self.peak += weight * (np.minimum(peak, 2 * self.peak) - self.peak)
+        contrast = np.where(self._usable, contrast, 0.0)
+        self.covariance += weight * (contrast[:, None] * contrast[None, :] - self.covariance)
+        if count == WARMUP or (count > WARMUP and count % REFIT_EVERY == 0):
+            self._refit(count)
+
+    def _refit(self, count: int) -> None:
+        variance = np.diag(self.covariance).copy()
+        known = self._usable & (variance > 0)
+        scale = np.where(known, np.sqrt(np.maximum(variance, 1e-300)), 1.0)
+        correlation = self.covariance / scale[:, None] / scale[None, :]
+        effective = min(count, 2 * MEMORY)
+        shrink = min(0.5, len(variance) / effective)
+        correlation *= 1 - shrink
+        correlation[np.diag_indices(len(variance))] = 1.0
+        precision = np.linalg.inv(correlation)
+        own = np.diag(precision)
+        # Weights act on contrasts in the metrics' units: P_ij / P_ii, rescaled.
+        self.weight = precision / own[:, None] * scale[:, None] / scale[None, :]
+        spread = scale / np.sqrt(own)
+        self.deviation = np.where(known, np.maximum(spread, self._floor), np.inf)
+
+    def limits(self, normal: float) -> Float64:
+        """Returns float64 (m,): the residual to alarm at, `normal` deviations, more where the tails are heavier."""
+        return np.asarray(normal * np.maximum(1.0, self.peak / TAIL_NORMAL))
+
+    def state(self) -> dict[str, Array]:
+        """Everything learnt, by name."""
+        return {name: getattr(self, name) for name in ("count", "covariance", "peak", "weight", "deviation")}
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Takes over what `state` returned."""
+        for name, array in state.items():
+            setattr(self, name, np.array(array))

@@ -1,0 +1,295 @@
+"""The detectors of one set of metrics that share a time axis: spikes, level shifts, drift and noise.
+
+    samples ─▶ contrast of 8 s against 16 s before ─▶ residual ─▶ "level"     a step, and what comes back from one
+            ├▶ innovation against 4 samples before ─▶ returns? ─▶ "spike"     (short contrasts know no weather)
+            └▶ slots of 32 ─▶ contrast of slot means ─▶ residual ─▶ "change"  drift, slower than a step
+                           └▶ mean |innovation| against its own past ─▶ "noise"
+
+After a switch or set point has moved, everything that begins within a hold-off is muted until it is quiet again:
+a machine that follows its orders is no anomaly.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.detectors.contrast import WARMUP, Contrasts
+from headwater.detectors.episode import Edge, Episodes
+from headwater.detectors.roster import Array
+from headwater.errors import CorruptStateError
+from headwater.frame import Float64, Int64
+from headwater.instant import US_PER_S
+from headwater.metric import Metric
+
+Bool = npt.NDArray[np.bool_]
+
+SLOT = 32
+HISTORY = 64
+RECENT, BEFORE = 8, 16  # Samples that a level contrast compares.
+RECENT_SLOTS, LAG_SLOTS, BEFORE_SLOTS = 4, 2, 10  # Slots that a change contrast compares.
+RING = RECENT_SLOTS + LAG_SLOTS + BEFORE_SLOTS
+SPIKE_MAX = 3  # A spike is at most so many samples long.
+RETURNED = 0.5  # Back within this share of the excursion: it was a spike.
+NOISE_MEMORY = 256  # Weight of a new slot in the scale is at least 1 / NOISE_MEMORY.
+ROUGH_FADE = 0.002
+DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
+JUMP_NORMAL = 3.2
+ALARM_SLOTS_MAX = 40
+HOLD_US = 90 * US_PER_S
+HOLD_SLOW_US = 1_800 * US_PER_S
+CLEAR_SAMPLES, CLEAR_SLOTS = 24, 3
+DETECTORS = ("spike", "level", "change", "noise")
+
+
+class Hit(NamedTuple):
+    """An edge that people should hear of: where, which detector, how strong, and the band it left."""
+
+    edge: Edge
+    detector: str
+    score: float
+    value: float
+    expected: float
+    reach: float
+
+
+class Lane:
+    """State of m metrics; `step` takes pieces that end at or before the end of a slot."""
+
+    def __init__(self, metrics: Sequence[Metric], limits: Mapping[str, float]) -> None:
+        m = len(metrics)
+        self._limits = dict(limits)
+        self._usable = np.array([not metric.is_state for metric in metrics])
+        floor = np.array([max(0.25 * metric.resolution, 1e-12) for metric in metrics])
+        self.level, self.change = Contrasts(self._usable, floor), Contrasts(self._usable, floor)
+        self.state: dict[str, Array] = {
+            "history": np.full((m, HISTORY), np.nan),
+            "ring": np.full((m, RING), np.nan),
+            "peak": np.zeros(m),  # Largest |level residual| of this slot.
+            "position": np.zeros(1, np.int64),
+            "alarmed": np.zeros(1, np.int64),  # Slots in a row with an alarm.
+            "scale": np.zeros(m),  # Mean |innovation|.
+            "jump": np.full(m, JUMP_NORMAL),  # Largest |innovation| of a slot, in scales.
+            "rough": np.ones(m),  # Largest ordinary ratio of a slot's |innovation| to the scale.
+            "before": np.full(m, np.nan),
+            "muted": np.zeros((len(DETECTORS), m), np.bool_),
+        }
+        self.episodes = {
+            name: Episodes(CLEAR_SLOTS if name in {"change", "noise"} else CLEAR_SAMPLES) for name in DETECTORS
+        }
+        for episodes in self.episodes.values():
+            episodes.grow(m)
+
+    def step(self, value: Float64, present: Bool | None, since_us: Int64) -> list[Hit]:
+        """Takes float64 (m, k) samples of at most one slot; `since_us` (k,) is the time since a state last moved.
+
+        Everything is elementwise or of a fixed shape, so that the cut into pieces can't change a bit.
+        """
+        state, k = self.state, value.shape[1]
+        value = self._filled(value, present)
+        tail = np.concatenate([state["history"], value], axis=1)
+        state["history"] = tail[:, -HISTORY:]
+        pair = tail[:, 1:] + tail[:, :-1]
+        four: Float64 = (
+            pair[:, 2:] + pair[:, :-2]
+        )  # four[:, i] is the sum of samples i … i + 3; the last is the newest.
+        end = four.shape[1]
+
+        def ended(ago: int, width: int = k) -> Float64:
+            """Sums of four that ended `ago` samples before each of the newest `width` ones."""
+            return four[:, end - ago - width : end - ago]
+
+        before = (ended(8) + ended(12) + ended(16) + ended(20)) / BEFORE
+        contrast = (ended(0) + ended(4)) / RECENT - before
+        contrast = np.where(np.isnan(contrast), 0.0, contrast)
+        size = np.abs(self.level.residuals(contrast))
+        np.maximum(state["peak"], size.max(axis=1), out=state["peak"])
+        state["before"] = before[:, -1]
+        limit = self.level.limits(self._limits["level"])
+        reach = limit * self.level.deviation
+        hits = self._judge("level", size / limit[:, None], since_us, HOLD_US, value, before, reach)
+        hits += self._spikes(tail, four, k, since_us)
+        state["position"][0] += k
+        if state["position"][0] % SLOT == 0:
+            hits += self._end_slot(contrast[:, -1], since_us[-1:])
+        return hits
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything learnt, by name."""
+        found = dict(self.state)
+        for name, contrasts in (("level", self.level), ("change", self.change)):
+            found |= {f"{name}/{key}": array for key, array in contrasts.state().items()}
+        for name, episodes in self.episodes.items():
+            found |= {f"{name}/{key}": column for key, column in episodes.table.columns().items()}
+        return found
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Takes over what `arrays` returned for the same metrics.
+
+        Raises:
+            CorruptStateError: it is not that.
+        """
+        own = self.arrays()
+        for name, array in own.items():
+            if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+                raise CorruptStateError(f"the snapshot of the detectors has no fitting {name}")
+        self.state = {name: np.array(arrays[name]) for name in self.state}
+        for name, contrasts in (("level", self.level), ("change", self.change)):
+            contrasts.load({key: arrays[f"{name}/{key}"] for key in contrasts.state()})
+        for name, episodes in self.episodes.items():
+            episodes.table.load({key: arrays[f"{name}/{key}"] for key in episodes.table.columns()})
+
+    def _filled(self, value: Float64, present: Bool | None) -> Float64:
+        """Puts the reading before into every hole."""
+        if present is None:
+            return value
+        last = self.state["history"][:, -1:]
+        at = np.maximum.accumulate(np.where(present, np.arange(value.shape[1]), -1), axis=1)
+        return np.asarray(np.where(at < 0, last, np.take_along_axis(value, np.maximum(at, 0), axis=1)))
+
+    def _judge(
+        self,
+        detector: str,
+        score: Float64,
+        since_us: Int64,
+        hold_us: int,
+        value: Float64,
+        expected: Float64,
+        reach: Float64,
+    ) -> list[Hit]:
+        """Turns scores (1 = at the limit) into edges; of metrics beyond it at one time the worst speaks for all."""
+        episodes, muted = self.episodes[detector], self.state["muted"][DETECTORS.index(detector)]
+        hit = score > 1.0
+        everyone = slice(None)
+        if hit.any():
+            hit &= score == score.max(axis=0)
+        elif not episodes.active(everyone).any():
+            return []
+        hits: list[Hit] = []
+        for edge in episodes.step(everyone, hit):
+            row, column = edge.row, edge.column
+            if edge.is_onset:
+                muted[row] = since_us[column] < hold_us
+            if not muted[row]:
+                hits.append(
+                    Hit(
+                        edge,
+                        detector,
+                        float(score[row, column]),
+                        float(value[row, column]),
+                        float(expected[row, column]),
+                        float(reach[row]),
+                    )
+                )
+            if not edge.is_onset:
+                muted[row] = False
+        return hits
+
+    def _spikes(self, tail: Float64, four: Float64, k: int, since_us: Int64) -> list[Hit]:
+        """Finds excursions of at most SPIKE_MAX samples, at the sample that has returned."""
+        scale, end, width = self.state["scale"], four.shape[1], k + SPIKE_MAX
+        limit = self._limits["spike"] * DEVIATION_PER_MEAN * scale * np.maximum(1.0, self.state["jump"] / JUMP_NORMAL)
+        before = four[:, end - 1 - width : end - 1] / 4
+        newest = tail[:, tail.shape[1] - width :]
+        excursion = np.where(scale[:, None] > 0, newest - before, 0.0)
+        if not (np.abs(excursion) > limit[:, None]).any():
+            return self._judge("spike", np.zeros((len(scale), k)), since_us, HOLD_US, tail, tail, limit)
+        score = np.zeros((len(scale), k))
+        base = np.zeros_like(score)
+        for long in range(1, SPIKE_MAX + 1):
+            start = slice(SPIKE_MAX - long, SPIKE_MAX - long + k)
+            first, level = excursion[:, start], before[:, start]
+            size = np.abs(first)
+            found = (size > limit[:, None]) & (np.abs(newest[:, SPIKE_MAX:] - level) < RETURNED * size)
+            for inner in range(1, long):
+                middle = newest[:, SPIKE_MAX - long + inner : SPIKE_MAX - long + inner + k] - level
+                found &= middle * np.sign(first) > RETURNED * size
+            better = found & (size / np.maximum(limit, 1e-300)[:, None] > score)
+            score = np.where(better, size / np.maximum(limit, 1e-300)[:, None], score)
+            base = np.where(better, level, base)
+        return self._judge("spike", score, since_us, HOLD_US, newest[:, SPIKE_MAX:], base, limit)
+
+    def _end_slot(self, contrast: Float64, since_us: Int64) -> list[Hit]:
+        """Judges drift and noise, then learns from the slot if it was quiet."""
+        state = self.state
+        newest = state["history"][:, -SLOT:]
+        mean = newest.mean(axis=1)
+        innovation = np.abs(newest - _means_of_four(state["history"]))
+        rough, jump = innovation.mean(axis=1), innovation.max(axis=1)
+        scale = state["scale"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            clipped = np.minimum(innovation, 6 * scale[:, None]).mean(axis=1)
+            ratio = np.where(scale > 0, clipped / scale, 0.0)
+        warm = bool(self.level.count[0] >= WARMUP)
+        limit = self._limits["noise"] * state["rough"]
+        score = (ratio / limit)[:, None] * (warm & self._usable)[:, None]
+        hits = self._judge(
+            "noise", score, since_us, HOLD_SLOW_US, rough[:, None], scale[:, None], limit * scale - scale
+        )
+
+        ring = state["ring"] = np.concatenate([state["ring"][:, 1:], mean[:, None]], axis=1)
+        before = ring[:, :BEFORE_SLOTS].mean(axis=1)
+        drift = ring[:, -RECENT_SLOTS:].mean(axis=1) - before
+        drift = np.where(np.isnan(drift), 0.0, drift)
+        size = np.abs(self.change.residuals(drift[:, None]))
+        limit = self.change.limits(self._limits["change"])
+        reach = limit * self.change.deviation
+        hits += self._judge(
+            "change", size / limit[:, None], since_us, HOLD_SLOW_US, mean[:, None], before[:, None], reach
+        )
+        self._learn(contrast, drift, size[:, 0], ratio, rough, jump, int(since_us[0]))
+        state["peak"][:] = 0.0
+        return hits
+
+    def _learn(
+        self,
+        contrast: Float64,
+        drift: Float64,
+        size: Float64,
+        ratio: Float64,
+        rough: Float64,
+        jump: Float64,
+        since_us: int,
+    ) -> None:
+        state = self.state
+        if not _is_full(state["history"], self._usable):
+            return
+        speaking = any(
+            bool((np.asarray(episodes.active(slice(None))) & ~state["muted"][i]).any())
+            for i, episodes in enumerate(self.episodes.values())
+        )
+        state["alarmed"][0] = state["alarmed"][0] + 1 if speaking else 0
+        if 0 < state["alarmed"][0] <= ALARM_SLOTS_MAX:
+            return  # An anomaly teaches nothing, unless it goes on for so long that it has become the rule.
+        count = int(self.level.count[0])
+        weight = max(1.0 / (count + 1), 1.0 / NOISE_MEMORY)
+        finite = np.isfinite(rough)
+        rough = np.where(finite, rough, 0.0)
+        first = (state["scale"] == 0) & finite
+        known = np.where(first, rough, state["scale"])
+        if count >= WARMUP:
+            state["rough"] += np.where(ratio > state["rough"], 0.25, ROUGH_FADE) * (
+                np.clip(ratio, 1.0, 2 * state["rough"]) - state["rough"]
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                jumps = np.where(known > 0, jump / known, 0.0)
+            state["jump"] += np.where(finite, weight * (np.minimum(jumps, 2 * state["jump"]) - state["jump"]), 0.0)
+            rough = np.minimum(rough, 2 * known)
+        state["scale"] = np.where(finite, known + weight * (rough - known), known)
+        if since_us >= HOLD_US:
+            self.level.learn(contrast, state["peak"])
+        if since_us >= HOLD_SLOW_US and _is_full(state["ring"], self._usable):
+            self.change.learn(drift, size)
+
+
+def _is_full(table: Float64, usable: Bool) -> bool:
+    """Tells whether at least one usable metric has a whole row of values."""
+    return bool((np.isfinite(table).all(axis=1) & usable).any())
+
+
+def _means_of_four(history: Float64) -> Float64:
+    """Returns for each of the newest SLOT samples the mean of the four before it."""
+    pair = history[:, 1:] + history[:, :-1]
+    four = pair[:, 2:] + pair[:, :-2]
+    return np.asarray(four[:, -SLOT - 1 : -1] / 4)
