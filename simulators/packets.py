@@ -5,11 +5,11 @@ PUBLISH = 3
 
 
 class PacketCutter:
-    """Collects bytes and gives whole packets back.
+    r"""Collects bytes and gives whole packets back.
 
     >>> cutter = PacketCutter(1024)
-    >>> cutter.feed(b"\\xc0\\x00\\x30"), cutter.feed(b"\\x01x")
-    ([b'\\xc0\\x00'], [b'0\\x01x'])
+    >>> cutter.feed(b"\xc0\x00\x30"), cutter.feed(b"\x01x")
+    ([b'\xc0\x00'], [b'0\x01x'])
     """
 
     def __init__(self, packet_max_bytes: int) -> None:
@@ -50,18 +50,18 @@ class PacketCutter:
 
 
 def is_publish(packet: bytes) -> bool:
-    """Tells whether a packet is a PUBLISH.
+    r"""Tells whether a packet is a PUBLISH.
 
-    >>> is_publish(b"2\\x00"), is_publish(b"\\xc0\\x00")
+    >>> is_publish(b"2\x00"), is_publish(b"\xc0\x00")
     (True, False)
     """
     return packet[0] >> 4 == PUBLISH
 
 
 def duplicate_of(packet: bytes) -> bytes:
-    """Returns a PUBLISH as it is sent again: with the DUP flag where its QoS allows it.
+    r"""Returns a PUBLISH as it is sent again: with the DUP flag where its QoS allows it.
 
-    >>> duplicate_of(b"2\\x00"), duplicate_of(b"0\\x00")
-    (b':\\x00', b'0\\x00')
+    >>> duplicate_of(b"2\x00"), duplicate_of(b"0\x00")
+    (b':\x00', b'0\x00')
     """
     return bytes((packet[0] | 0x08,)) + packet[1:] if packet[0] & 0x06 else packet
