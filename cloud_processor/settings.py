@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from cloud_processor.health import HealthModel
 from headwater.log_topics import PARTITIONS_DEFAULT
 from headwater.settings import DurationUs, Table
 
@@ -32,6 +33,40 @@ class ProcessorSettings(Table):
     )
     future_us: DurationUs = Field(
         60_000_000, ge=0, alias="future", description="How far ahead of its receipt a time may move the watermark."
+    )
+    offline_after_us: DurationUs = Field(
+        60_000_000, gt=0, alias="offline_after", description="After such a silence the twin says offline."
+    )
+    twin_every_us: DurationUs = Field(
+        60_000_000,
+        gt=0,
+        alias="twin_every",
+        description="Report the twin this often, and at once when its state changes.",
+    )
+    pipeline_every_us: DurationUs = Field(
+        10_000_000, gt=0, alias="pipeline_every", description="Time between rows of the measurement pipeline."
+    )
+    offline_alert_us: DurationUs = Field(
+        120_000_000, ge=0, alias="offline_alert", description="Alert when a device has been offline for so long."
+    )
+    alert_hold_us: DurationUs = Field(
+        30_000_000, ge=0, alias="alert_hold", description="An alert resolves after its cause has been gone for so long."
+    )
+    alert_forget_us: DurationUs = Field(
+        3_600_000_000, gt=0, alias="alert_forget", description="An alert whose clearing never came resolves after this."
+    )
+    health_baseline: int = Field(60, ge=10, description="Windows in steady service that make a machine's baseline.")
+    health_regime: tuple[str, ...] = Field(
+        HealthModel().regime, description="Parts of names of metrics that give the operating point, the best first."
+    )
+    health_components: dict[str, tuple[str, ...]] = Field(
+        HealthModel().components,
+        description="Component and the parts of metric names that speak of it; first match wins.",
+    )
+    health_lo: float = Field(40.0, description="Alert when the health of a component falls below this.")
+    health_hi: float = Field(55.0, description="The alert resolves when it is above this again.")
+    lead_us: DurationUs = Field(
+        86_400_000_000, gt=0, alias="lead", description="Alert when the low end of remaining life is shorter than this."
     )
     records_max: int = Field(64, ge=1, description="Log records per write to the store.")
     readings_max: int = Field(262_144, ge=1, description="Readings per write to the store, about.")

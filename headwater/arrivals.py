@@ -27,6 +27,8 @@ class Progress:
         watermark_us: int64 (devices,), per device; NEVER_US before its first reading; never smaller than before.
         highest_us: int64 (devices,), highest event time of a frame in sequence.
         is_silent: bool (devices,), not heard of for `max_offline`: nothing is waited for.
+        has_holes: bool (devices,), frames are missing below newer ones.
+        unknown: int64 (devices,), frames that nobody can explain; must be 0.
         now_us: highest `made_us` of the shard: processing time as data.
     """
 
@@ -34,6 +36,8 @@ class Progress:
     watermark_us: Int64
     highest_us: Int64
     is_silent: Bool
+    has_holes: Bool
+    unknown: Int64
     now_us: int
 
 

@@ -22,7 +22,7 @@ from headwater.watermark import ABOVE_HOLE, DUPLICATE, FILLS_HOLE, IN_SEQUENCE
 RANGES_REFUSED_AT = 64 * RANGES_MAX
 
 _COLUMNS = (  # noqa: SIM905 — a row of names.
-    "device contiguous assigned oldest stored dead gap readings acquired suppressed aggregated dropped duplicates gap_from"
+    "device contiguous assigned oldest stored dead gap readings acquired suppressed aggregated dropped duplicates gap_from unknown foreign"
 ).split()
 
 
@@ -92,6 +92,7 @@ class SequenceBook:
         self._admit_others(batch, admission, gaps)
         self._settle(admission)
         self._count(batch, admission)
+        self._columns["unknown"][admission.touched] = self._unknown(admission.touched)
         return admission
 
     def _admit_in_order(self, batch: Batch, admission: Admission, slow: set[int]) -> None:
@@ -192,6 +193,7 @@ class SequenceBook:
             for name in _COLUMNS:
                 self._columns[name] = grown(self._columns[name], at + 1, 0)
             self._columns["device"][at] = device
+            self._columns["foreign"][at] = epoch == 0
         return at
 
     def _frontier(self, at: int) -> Frontier:
@@ -203,7 +205,14 @@ class SequenceBook:
     def _raise_to(self, name: str, at: int, value: int) -> None:
         self._columns[name][at] = max(int(self._columns[name][at]), value)
 
-    def unknown(self, entries: Int64) -> Int64:
+    def unknown_per_device(self, count: int) -> Int64:
+        """int64 (count,), frames of each device that nobody can explain; must be 0."""
+        found = np.zeros(count, np.int64)
+        size = len(self._epochs)
+        np.add.at(found, self._columns["device"][:size], self._columns["unknown"][:size])
+        return found
+
+    def _unknown(self, entries: Int64) -> Int64:
         """int64 per entry: frames below the oldest one in the spool that no one can explain; must be 0.
 
         A declaration may itself be in flight: while a frame at or above the oldest is missing, nothing is unknown.
@@ -220,17 +229,14 @@ class SequenceBook:
                 lost = sum(max(min(hi, limit - 1) - lo + 1, 0) for lo, hi in missing)
                 in_flight = sum(max(hi - max(lo, limit) + 1, 0) for lo, hi in missing)
                 unknown[i] = 0 if in_flight else lost
-        unknown[np.array([self._epochs[at] == 0 for at in entries.tolist()], bool)] = 0
+        unknown[columns["foreign"][entries] > 0] = 0
         return unknown
 
     def accounts(self, entries: Int64, names: list[tuple[str, str]]) -> tuple[DeviceAccount, ...]:
         """The accounts of some entries as they stand now."""
-        unknown = self.unknown(entries).tolist()
-        rows = zip(
-            entries.tolist(), unknown, *(self._columns[name][entries].tolist() for name in _COLUMNS), strict=True
-        )
+        rows = zip(entries.tolist(), *(self._columns[name][entries].tolist() for name in _COLUMNS), strict=True)
         found = []
-        for at, lost, device, contiguous, assigned, _, stored, dead, gap, readings, *ledger, duplicates, _ in rows:
+        for at, device, contiguous, assigned, _, stored, dead, gap, readings, *ledger, duplicates, _, lost, _ in rows:
             site, name = names[device]
             frontier = self._frontiers.get(at)
             ranges = tuple(frontier.ranges) if frontier else ()

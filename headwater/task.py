@@ -145,7 +145,7 @@ class Task:
         tables: list[PointTable] = []
         for operator in self.operators:
             tables += operator.process(arrivals)
-        progress = self._watermarks.progress(self.directory)
+        progress = self._watermarks.progress(self.directory, self.book.unknown_per_device(len(self.directory.devices)))
         for operator in self.operators:
             tables += operator.advance(progress, tables)
         self.position = offset + 1

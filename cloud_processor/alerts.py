@@ -1,0 +1,174 @@
+"""Operator: what rules decide to tell people; an alert fires once and resolves once, however often its cause repeats.
+
+| rule | fires | resolves |
+|---|---|---|
+| `DETECTOR:METRIC` | an onset of at least `warning` | cleared and quiet for `hold`, or no onset for `forget` |
+| `offline` | the twin says offline for `offline_after` | it is heard again |
+| `health:COMPONENT` | health below `health_lo` | above `health_hi` |
+| `life:COMPONENT` | the low end of remaining life below `lead_h` | above 1.25 times that, or no trend |
+| `unknown-frames` | frames that nobody can explain | explained |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloud_processor.event_rows import event_table
+from headwater.arrivals import Arrivals, Progress
+from headwater.instant import format_duration
+from headwater.points import PointTable
+from headwater.reasons import Severity
+from headwater.snapshot import pack, unpack
+
+_VERSION = 1
+_Key = tuple[str, str, str]  # site, device, rule
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLimits:
+    """When rules fire; see the table above."""
+
+    offline_after_us: int = 120_000_000
+    hold_us: int = 30_000_000
+    forget_us: int = 3_600_000_000
+    health_lo: float = 40.0
+    health_hi: float = 55.0
+    lead_h: float = 24.0
+
+
+@dataclass(slots=True)
+class _Firing:
+    """An alert that fires: since when, until when its cause holds (0: until told), and its severity."""
+
+    severity: str
+    quiet_us: int
+    value: float
+
+
+class Alerts:
+    """Keeps which alerts fire; must stand behind the operators whose rows it judges."""
+
+    name = "alerts"
+
+    def __init__(self, limits: AlertLimits) -> None:
+        self._limits = limits
+        self._firing: dict[_Key, _Firing] = {}
+        self._offline_since: dict[tuple[str, str], int] = {}
+        self._rows: list[tuple[int, tuple[str, ...], str, float, str]] = []
+
+    def process(self, arrivals: Arrivals) -> list[PointTable]:
+        """Judges the onsets and clearings of detectors."""
+        batch, now_us = arrivals.batch, arrivals.batch.made_us
+        for row, anomaly in batch.anomalies:
+            site, device = batch.devices[batch.device[row]]
+            key = (site, device, f"{anomaly.detector}:{anomaly.metric}")
+            firing = self._firing.get(key)
+            if not anomaly.is_onset:
+                if firing is not None:
+                    firing.quiet_us = now_us + self._limits.hold_us
+            elif firing is not None:
+                firing.quiet_us = now_us + self._limits.forget_us
+            elif anomaly.severity != Severity.INFO:
+                message = anomaly.message or f"{anomaly.metric}: {anomaly.detector}"
+                self._fire(key, anomaly.time_us, str(anomaly.severity), anomaly.value, message)
+                self._firing[key].quiet_us = now_us + self._limits.forget_us
+        return []
+
+    def advance(self, progress: Progress, tables: Sequence[PointTable]) -> list[PointTable]:
+        """Judges health, presence and the account; lets alerts go whose cause has been quiet for long enough."""
+        for table in tables:
+            if table.measurement == "health":
+                self._judge_health(table)
+            elif table.measurement == "device":
+                self._note_presence(table)
+        now_us = progress.now_us
+        for (site, device), since_us in self._offline_since.items():
+            if now_us - since_us >= self._limits.offline_after_us and (site, device, "offline") not in self._firing:
+                message = f"not heard of for {format_duration((now_us - since_us) // 1_000_000 * 1_000_000)}"
+                self._fire((site, device, "offline"), now_us, str(Severity.WARNING), 1.0, message)
+        for key in [key for key, firing in self._firing.items() if 0 < firing.quiet_us <= now_us]:
+            self._resolve(key, self._firing[key].quiet_us, "quiet again")
+        self._judge_account(progress)
+        rows, self._rows = self._rows, []
+        return event_table(
+            "alert",
+            [row[0] for row in rows],
+            [row[1] for row in rows],
+            {"state": [row[2] for row in rows], "value": [row[3] for row in rows], "message": [row[4] for row in rows]},
+        )
+
+    def _judge_health(self, table: PointTable) -> None:
+        limits, fields = self._limits, table.fields
+        names = zip(*(table.tags[tag].strings() for tag in ("site", "device", "component")), strict=True)
+        columns = (
+            table.time_us.tolist(),
+            fields["health"].tolist(),
+            fields["rul_h"].tolist(),
+            fields["rul_lo"].tolist(),
+        )
+        for (site, device, part), time_us, health, life, low in zip(names, *columns, strict=True):
+            key = (site, device, f"health:{part}")
+            if health < limits.health_lo:
+                self._fire(key, time_us, str(Severity.CRITICAL), health, f"health of {part} is {health:.0f} of 100")
+            elif health > limits.health_hi:
+                self._resolve(key, time_us, f"health of {part} is {health:.0f} of 100")
+            key = (site, device, f"life:{part}")
+            if low < limits.lead_h:
+                message = (
+                    f"{part}: about {life:.1f} h left, no less than {low:.1f} h; planning takes {limits.lead_h:g} h"
+                )
+                self._fire(key, time_us, str(Severity.WARNING), low, message)
+            elif not low <= 1.25 * limits.lead_h:
+                self._resolve(
+                    key, time_us, f"{part}: remaining life is beyond {1.25 * limits.lead_h:g} h or has no trend"
+                )
+
+    def _note_presence(self, table: PointTable) -> None:
+        names = zip(table.tags["site"].strings(), table.tags["device"].strings(), strict=True)
+        for name, time_us, online in zip(names, table.time_us.tolist(), table.fields["online"].tolist(), strict=True):
+            if online:
+                self._offline_since.pop(name, None)
+                self._resolve((*name, "offline"), time_us, "heard again")
+            else:
+                self._offline_since.setdefault(name, time_us)
+
+    def _judge_account(self, progress: Progress) -> None:
+        for at in np.flatnonzero(progress.unknown).tolist():
+            key = (*progress.directory.devices.values[at], "unknown-frames")
+            count = int(progress.unknown[at])
+            self._fire(key, progress.now_us, str(Severity.CRITICAL), count, f"{count} frames can't be explained")
+        for key in [key for key in self._firing if key[2] == "unknown-frames"]:
+            if not progress.unknown[progress.directory.devices.id(key[:2])]:
+                self._resolve(key, progress.now_us, "all frames are explained")
+
+    def _fire(self, key: _Key, time_us: int, severity: str, value: float, message: str) -> None:
+        if key not in self._firing:
+            self._firing[key] = _Firing(severity, 0, value)
+            self._rows.append((time_us, (*key, severity), "firing", float(value), message))
+
+    def _resolve(self, key: _Key, time_us: int, message: str) -> None:
+        firing = self._firing.pop(key, None)
+        if firing is not None:
+            self._rows.append((time_us, (*key, firing.severity), "resolved", firing.value, message))
+
+    def snapshot(self) -> bytes:
+        """What fires and who is offline."""
+        firing = list(self._firing.items())
+        return pack(
+            _VERSION,
+            {
+                "keys": [list(key) for key, _ in firing],
+                "severity": [alert.severity for _, alert in firing],
+                "quiet_us": [alert.quiet_us for _, alert in firing],
+                "value": np.array([alert.value for _, alert in firing], np.float64),
+                "offline": [[*name, since] for name, since in self._offline_since.items()],
+            },
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Becomes the operator that gave `data`."""
+        state = unpack(data, _VERSION)
+        columns = zip(state["keys"], state["severity"], state["quiet_us"], state["value"].tolist(), strict=True)
+        self._firing = {(key[0], key[1], key[2]): _Firing(*rest) for key, *rest in columns}
+        self._offline_since = {(site, device): since for site, device, since in state["offline"]}
