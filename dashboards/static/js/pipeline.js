@@ -1,0 +1,124 @@
+// Pipeline: from the sensors to this page, how fast, how far behind, and whether everything adds up.
+
+import { h, icon, put, status, text } from "./dom.js";
+import { get, nowUs } from "./api.js";
+import * as format from "./format.js";
+import { Chart, Group } from "./chart.js";
+import { account, figure, message, table, when } from "./parts.js";
+
+const STAGES = {
+  agents: ["Edge agents", "sample, detect, reduce, spool", "chip"],
+  gateway: ["Gateway", "ends MQTT, admits, batches", "gate"],
+  log: ["Log", "keeps every batch in order", "layers"],
+  processor: ["Processor", "dedupes, windows, health", "cpu"],
+  store: ["Store", "each reading once", "disk"],
+};
+const SHOWN_FIRST = /^(readings|frames|messages|records|batches|rows|bytes|lag|late|duplicates|dead_letters|errors|p95_ms|write_p95_ms|watermark)/;
+const SHOWN_MAX = 5;
+const words = (key) => key.replaceAll("_", " ").replaceAll(".", " · ");
+
+class Stage {
+  constructor(name) {
+    const [title, does, picture] = STAGES[name];
+    this.rate = h("b.stage-rate", {}, "–");
+    this.unit = h("span.stage-unit");
+    this.list = h("dl.stage-list");
+    this.element = h("section.stage", { "aria-label": title }, h("h3", {}, icon(picture, 20), title), h("p.muted", {}, does), h("p.stage-now", {}, this.rate, this.unit), this.list);
+  }
+
+  set(row) {
+    const keys = Object.keys(row.totals);
+    if (!keys.length) {
+      text(this.rate, "–");
+      text(this.unit, "runs elsewhere");
+      return;
+    }
+    text(this.rate, row.rate === null ? "–" : format.compact(row.rate));
+    text(this.unit, row.main ? `${words(row.main)} / s` : "");
+    const first = keys.filter((key) => SHOWN_FIRST.test(key) && format.isNumber(row.totals[key]));
+    const shown = (first.length ? first : keys.filter((key) => format.isNumber(row.totals[key]))).slice(0, SHOWN_MAX);
+    put(this.list, shown.map((key) => [h("dt", {}, words(key)), h("dd", {}, format.compact(row.totals[key]))]));
+  }
+}
+
+function pipe(label) {
+  const rate = h("span.pipe-rate");
+  const element = h("div.pipe", { role: "img", "aria-label": label }, h("i.pipe-flow"), rate);
+  return {
+    element,
+    set(perSecond) {
+      const isFlowing = perSecond > 0.01;
+      element.classList.toggle("flowing", isFlowing);
+      // Faster with the logarithm of the rate: 1/s takes 4 s for the pattern, 10,000/s takes 0.8 s.
+      element.style.setProperty("--period", `${(4 / (1 + Math.log10(1 + perSecond))).toFixed(1)}s`);
+      text(rate, isFlowing ? `${format.compact(perSecond)}/s` : "still");
+    },
+  };
+}
+
+export function pipelineScreen({ main, live }) {
+  const group = new Group({ spanUs: 300e6, now: nowUs });
+  const chart = new Chart({ label: "Throughput", unit: "per second, at the gateway and at the store", group, height: 150, zero: true,
+    series: [{ key: "gateway", label: "gateway", color: "--accent" }, { key: "store", label: "store", color: "--second" }] });
+  const stages = new Map(Object.keys(STAGES).map((name) => [name, new Stage(name)]));
+  const pipes = Object.keys(STAGES).slice(1).map((name) => [name, pipe(`to ${STAGES[name][0]}`)]);
+  const figures = {
+    unknown: figure("Unaccounted frames", { hint: "must read 0" }), behind: figure("Behind the newest reading"), flight: figure("Frames in flight", { hint: "sent or waiting, not yet stored" }),
+    dead: figure("Dead letters", { hint: "kept, with a reason" }), doubled: figure("Duplicates", { hint: "recognised, stored once" }),
+  };
+  const books = account();
+  const spools = h("ul.spools");
+  const letters = h("div", {}, message("Reading the dead letters."));
+  const devices = h("div");
+  const flow = h("div.flow", {}, [...stages].map(([name, stage]) => [pipes.find(([to]) => to === name)?.[1].element, stage.element]));
+  put(main,
+    h("h1.screen-title", {}, "Pipeline"),
+    h("dl.figures", {}, Object.values(figures).map((one) => one.element)),
+    h("section.card.flow-card", { "aria-label": "Flow" }, flow),
+    h("section.card", { "aria-labelledby": "books-title" }, h("h2", { id: "books-title" }, "Every frame is accounted for"), books.element),
+    h("div.columns", {},
+      h("section.card", { "aria-label": "Throughput" }, chart.element, h("p.legend", {}, h("i.key.line"), "gateway", h("i.key.line.second"), "store")),
+      h("section.card", { "aria-labelledby": "spool-title" }, h("h2", { id: "spool-title" }, "Waiting on the devices"), spools)),
+    h("section.card", { "aria-labelledby": "letters-title" }, h("h2", { id: "letters-title" }, "Dead letters"), letters),
+    h("section.card", {}, h("details.fold", {}, h("summary", {}, h("h2", {}, "Account of each device")), devices)));
+
+  function take(body) {
+    const sums = body.account;
+    figures.unknown.set(format.count(sums.unknown), sums.unknown ? "must read 0" : "as it must be", sums.unknown ? "critical" : "ok");
+    figures.flight.set(format.count(sums.in_flight));
+    figures.dead.set(format.count(sums.dead_lettered), undefined, sums.dead_lettered ? "warning" : "");
+    figures.doubled.set(format.count(sums.duplicates));
+    figures.behind.set(body.newest_us ? format.span((body.now_us - body.newest_us) / 1e6) : "–", "now − newest event time");
+    const rates = {};
+    for (const row of body.stages) {
+      stages.get(row.stage)?.set(row);
+      rates[row.stage] = row.rate;
+    }
+    for (const [name, one] of pipes) one.set(rates[name] ?? rates.gateway ?? 0);
+    for (const [i, name] of ["gateway", "store"].entries()) if (format.isNumber(rates[name])) chart.append([body.now_us], [rates[name]], i);
+    books.set(sums);
+    const most = Math.max(20, ...body.sites.map((site) => site.buffered));
+    put(spools, body.sites.length ? body.sites.map((site) => h("li", {}, h("span.spool-name", {}, site.site), h("span.meter", {}, h("span.meter-fill", { vars: { "--fill": site.buffered / most }, "data-tone": site.online < site.devices ? "warning" : "" })),
+      h("b", {}, format.count(site.buffered)), status(site.online === site.devices ? "ok" : site.online ? "warning" : "offline", `${site.online} of ${site.devices} online`))) : h("li", {}, message("No device yet.")));
+  }
+
+  async function load() {
+    try {
+      const [body, dead, each] = await Promise.all([get("pipeline"), get("dead-letters", { limit: 20 }), get("accounts")]);
+      take(body);
+      put(letters, dead.rows.length ? table("The newest, with the reason why they could not be stored", [{ name: "When" }, { name: "Reason" }, { name: "From" }, { name: "Detail" }, { name: "Readings", kind: "number" }],
+        dead.rows.map((row) => [when(row.at_us, nowUs()), h("code", {}, row.reason), `${row.site}/${row.device}`, row.detail, format.count(row.readings)]))
+        : message("There are none.", "What can't be stored would stand here with its reason and its bytes."));
+      const columns = ["Device", "Assigned", "Stored", "Dead letters", "Gap", "In flight", "Unknown"].map((name, i) => ({ name, kind: i ? "number" : "" }));
+      put(devices, table("assigned = stored + dead letters + gap + in flight + unknown, in frames", columns,
+        each.rows.map((row) => [h("a", { href: `/device/${row.site}/${row.device}`, "data-link": true }, `${row.site}/${row.device}`), ...["assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown"].map((key) => format.count(row[key]))])));
+    } catch (error) {
+      put(letters, message("The pipeline can't be shown now.", error.message));
+    }
+  }
+
+  live.open(["pipeline"], { pipeline: take, skipped: load });
+  load();
+  const timer = setInterval(load, 10000);
+  return { stop() { clearInterval(timer); chart.destroy(); } };
+}
