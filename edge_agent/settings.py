@@ -37,12 +37,15 @@ class AgentSettings(Table):
     sample_every_us: DurationUs = Field(1_000_000, ge=1_000, description="how often the source is asked")
     flush_every_us: DurationUs = Field(2_000_000, ge=0, description="how long readings wait for company in a frame")
     flush_readings_max: int = Field(8_192, ge=1, description="waiting readings that close a frame early")
+    silence_max_us: DurationUs = Field(
+        10_000_000, ge=1_000_000, description="deadband and swing are heard of at least this often"
+    )
     burst_before_us: DurationUs = Field(5_000_000, ge=0, description="raw samples kept from before an anomaly")
     burst_after_us: DurationUs = Field(5_000_000, ge=0, description="raw samples kept after an anomaly's onset")
     burst_samples_max: int = Field(
         65_536, ge=1, description="raw samples held in memory for that, all metrics together"
     )
-    anomalies_per_minute_max: int = Field(6, ge=1, description="events per metric and minute; more are counted only")
+    false_alarms_per_week: float = Field(1.0, gt=0, description="what detection may cost at 1 Hz; sets its limits")
     clock_step_max_us: DurationUs = Field(2_000_000, ge=1, description="a larger jump of the wall clock starts afresh")
 
     spool: str = Field("spool.db", description="the file that keeps frames until they are durable elsewhere")

@@ -4,9 +4,8 @@
                           ▲                               │
                           └────────── acknowledge ◀───────┘
 
-One SQLite file (WAL, synchronous=FULL), a row per frame, one writing connection. `append` returns when the frames are
-durable: from then on they are accepted. A damaged file is set aside and what is readable in it is sent on; what is not
-is declared as a gap. It never refuses to start for what is in the file.
+One SQLite file (WAL, synchronous=FULL), a row per frame, one writing connection. Frames are accepted when `append`
+returns. A damaged file is set aside; what is readable in it is sent on, the rest is declared as a gap.
 """
 
 import secrets
@@ -75,7 +74,7 @@ class Spool:
 
     Raises:
         SettingsError: the file can't be written or another agent has it.
-        SpoolUnavailableError: the disk does not answer (opening may be tried again).
+        SpoolUnavailableError: the disk does not answer.
     """
 
     def __init__(
@@ -171,15 +170,18 @@ class Spool:
     @property
     def buffered(self) -> int:
         """Frames not yet known to be durable, those of earlier epochs included."""
-        return self._held.frames + self._held.strays - self._covered()
+        covered = max(0, self._freed - self._held.oldest + 1) if self._held.frames else 0
+        return self._held.frames + self._held.strays - covered
 
     @property
     def size_bytes(self) -> int:
         """Payload bytes held."""
         return self._held.bytes
 
-    def _covered(self) -> int:
-        return max(0, min(self._freed, self._held.assigned) - self._held.oldest + 1) if self._held.frames else 0
+    @property
+    def given_up(self) -> int:
+        """Frames dropped to make room since the opening; each is declared in a gap."""
+        return self._held.dropped
 
     @property
     def has_gaps_due(self) -> bool:

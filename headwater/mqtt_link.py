@@ -68,7 +68,10 @@ class MqttLink(Protocol):
         """
 
     def close(self) -> None:
-        """Says goodbye as far as that is possible and releases the socket."""
+        """Says goodbye (the will is not published) as far as that is possible and releases the socket."""
+
+    def drop(self) -> None:
+        """Breaks the connection without a goodbye, as a cut cable does; the broker publishes the will."""
 
     def fileno(self) -> int:
         """The socket to wait for, -1 if there is none now."""
