@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.batch import Batch
-from headwater.columns import ragged_arange
+from headwater.columns import ragged_arange, starts_of
 from headwater.errors import LimitError
 from headwater.frame import Block, Frame, Int32, Int64
 from headwater.frame_columns import FrameColumns, Head
@@ -88,12 +88,6 @@ def _columns_of(frames: Sequence[Frame]) -> FrameColumns:
     )
 
 
-def _starts(size: npt.NDArray[np.int64]) -> Int64:
-    start = np.zeros(len(size) + 1, np.int64)
-    np.cumsum(size, out=start[1:])
-    return start
-
-
 def _metric_codes(tables: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], Int32]:
     """Returns the dictionary of all names by first appearance, and the code of every column of every table."""
     names: dict[str, int] = {}
@@ -117,17 +111,17 @@ def batch_from_columns(
     device = [devices.setdefault((head.site, head.device), len(devices)) for head in heads]
     metrics, column_metric = _metric_codes(columns.block_metrics)
     column_rows = np.repeat(columns.block_rows, columns.block_width)
-    axis_start = _starts(columns.block_rows)[:-1]
+    axis_start = starts_of(columns.block_rows)[:-1]
     metric = np.repeat(column_metric, column_rows)
     time_us = columns.time_us[ragged_arange(np.repeat(axis_start, columns.block_width), column_rows)]
     value, quality = columns.value, columns.quality
     cells = np.bincount(columns.block_frame, columns.block_rows * columns.block_width, minlength=len(heads))
-    reading_start = _starts(cells.astype(np.int64))
+    reading_start = starts_of(cells.astype(np.int64))
     keep = np.isfinite(value)
     if quality is not None:
         keep &= quality != MISSING
     if not keep.all():
-        reading_start = _starts(keep)[reading_start]
+        reading_start = starts_of(keep)[reading_start]
         metric, time_us, value = metric[keep], time_us[keep], value[keep]
         quality = None if quality is None else quality[keep]
     return Batch(
@@ -146,7 +140,7 @@ def batch_from_columns(
         time_us=time_us,
         value=value,
         quality=np.zeros(len(value), np.uint8) if quality is None else quality,
-        summary_start=_starts(np.array([len(panes) for panes in columns.panes], np.int64)),
+        summary_start=starts_of(np.array([len(panes) for panes in columns.panes], np.int64)),
         ledger=np.array([_ledger_row(head) for head in heads], np.int64).reshape(len(heads), 4),
         payload_bytes=payload_bytes,
         made_us=made_us,
@@ -178,15 +172,15 @@ def concat_batches(batches: Sequence[Batch]) -> Batch:
         for batch in batches
     ]
     metrics, codes = _metric_codes([batch.metrics for batch in batches])
-    code_start = _starts(np.array([len(batch.metrics) for batch in batches], np.int64))
+    code_start = starts_of(np.array([len(batch.metrics) for batch in batches], np.int64))
     metric = [codes[start:][batch.metric] for start, batch in zip(code_start.tolist(), batches, strict=False)]
-    row_start = _starts(np.array([len(batch) for batch in batches], np.int64)).tolist()
+    row_start = starts_of(np.array([len(batch) for batch in batches], np.int64)).tolist()
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(batch, name) for batch in batches])
 
     def joined_starts(name: str) -> Int64:
-        return _starts(np.concatenate([np.diff(getattr(batch, name)) for batch in batches]))
+        return starts_of(np.concatenate([np.diff(getattr(batch, name)) for batch in batches]))
 
     plain = ("epoch", "seq", "received_us", "created_us", "clock", "oldest_seq", "time_us", "value", "quality")
     return replace(
@@ -236,9 +230,9 @@ def take_frames(batch: Batch, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integ
     return replace(
         batch,
         **{name: getattr(batch, name)[at] for name in rowwise},
-        reading_start=_starts(size),
+        reading_start=starts_of(size),
         **{name: getattr(batch, name)[readings] for name in ("metric", "time_us", "value", "quality")},
-        summary_start=_starts(pane_size),
+        summary_start=starts_of(pane_size),
         summaries=summaries,
         anomalies=tuple(
             sorted(((new, record) for old, record in batch.anomalies for new in by_row.get(old, ())), key=_row_of)

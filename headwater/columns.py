@@ -2,14 +2,15 @@
 
 A table of c columns and n rows is c heads of two bytes, c first values, c columns of residuals:
 
-    ┌ heads ────────────┬ firsts ───────────────┬ residuals ───────────────────────────────────┐
-    │ A B  A B  A B …   │ 0–8 bytes per column  │ per column: `width` byte planes of n − 1 each │
-    └───────────────────┴───────────────────────┴───────────────────────────────────────────────┘
+    ┌ heads ────────────┬ firsts ───────────────┬ residuals, byte plane by byte plane ──────────────┐
+    │ A B  A B  A B …   │ 0–8 bytes per column  │ plane 0: n − 1 bytes of each column with width > 0 │
+    └───────────────────┴───────────────────────┤ plane 1: n − 1 bytes of each column with width > 1 │
+                                                └ … ─────────────────────────────────────────────────┘
     A = width | first_width << 4        bytes per residual and of the first value, 0 to 8
     B = scale | kind << 5 | order << 7  see `Kind`; order 1: residual to the row before, order 0: to the first row
 
-Residuals and firsts are zigzag coded, little-endian, modulo 2^64. A byte plane holds one byte of all residuals of a
-column, so deflate sees equal things side by side. Floats become decimal integers q / 10^k where that is exact to the
+Residuals and firsts are zigzag coded, little-endian, modulo 2^64. A byte plane holds one byte of all residuals, so
+deflate sees equal things side by side, and a decoder copies long runs. Floats become decimal integers q / 10^k where that is exact to the
 bit (the idea of ALP, Afroozeh, Kuffó and Boncz, SIGMOD 2024, doi 10.1145/3626717), else their own bits.
 
 Decoding works on many tables at once and never runs Python per column.
@@ -18,7 +19,7 @@ Decoding works on many tables at once and never runs Python per column.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ SHIFT_MAX: Final = 31
 _POW10: Final = 10.0 ** np.arange(SCALE_MAX + 1)
 _SAMPLES: Final = 4
 _ORDER: Final = np.uint8(0x80)
+# By the number of byte planes.
+_UNSIGNED: Final = (np.uint8, np.uint8, np.uint16, *(np.uint32,) * 2, *(np.uint64,) * 4)
 
 
 class Kind(IntEnum):
@@ -76,7 +79,9 @@ def ragged_arange(start: Int64, length: Int64) -> Int64:
     [5, 6, 0, 1, 2]
     """
     end = np.cumsum(length)
-    return np.repeat(start - end + length, length) + np.arange(int(end[-1]) if len(end) else 0)
+    ranges: Int64 = np.repeat(start - end + length, length)
+    ranges += np.arange(len(ranges))
+    return ranges
 
 
 def encode_columns(integer: Int64, form: UInt8) -> bytes:
@@ -108,8 +113,8 @@ def encode_columns(integer: Int64, form: UInt8) -> bytes:
         firsts += number.to_bytes(fw, "little")
     if rows == 1:
         return bytes(heads + firsts)
-    planes = folded.astype("<u8", copy=False).view(np.uint8).reshape(columns, rows - 1, 8).transpose(0, 2, 1)
-    used = np.arange(8) < np.array(width)[:, None]
+    planes = folded.astype("<u8", copy=False).view(np.uint8).reshape(columns, rows - 1, 8).transpose(2, 0, 1)
+    used = np.arange(8)[:, None] < np.array(width)
     return b"".join((heads, firsts, planes[used].tobytes()))
 
 
@@ -215,12 +220,13 @@ class Layout:
 
     Attributes:
         bad: bool (T,), tables whose bytes contradict their shape; the rest is only meaningful if there is none.
-        data: uint8, the bytes of all tables.
+        data: uint8, the bytes of all tables and a few zeros.
         rows: int64 (c,), rows of each column.
         cell_start: int64 (c + 1,), column j owns cells `[cell_start[j], cell_start[j + 1])`.
         column_start: int64 (T + 1,), table i owns columns `[column_start[i], column_start[i + 1])`.
-        width, first_width, first_at, data_at: int64 (c,).
+        width, first_width, first_at: int64 (c,).
         form: uint8 (c,), second byte of the head.
+        planes: per plane in use where it begins and ends in `data` for each table, two int64 (T,).
     """
 
     bad: Bool
@@ -231,11 +237,16 @@ class Layout:
     width: Int64
     first_width: Int64
     first_at: Int64
-    data_at: Int64
     form: UInt8
+    planes: tuple[tuple[Int64, Int64], ...]
 
 
-def _starts(length: Int64) -> Int64:
+def starts_of(length: npt.NDArray[np.integer] | Bool) -> Int64:
+    """Returns where each of n parts begins and the last one ends, int64 (n + 1,).
+
+    >>> starts_of(np.array([2, 0, 3])).tolist()
+    [0, 2, 2, 5]
+    """
     start = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=start[1:])
     return start
@@ -244,31 +255,40 @@ def _starts(length: Int64) -> Int64:
 def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
     """Reads the heads of T tables of `columns` (T,) ≥ 1 by `rows` (T,) ≥ 1; allocates nothing per row."""
     size = np.fromiter(map(len, parts), np.int64, len(parts))
-    short = size < HEAD_BYTES * columns
     # The heads of a table that is too short would be read from its neighbours: read zeros behind the end instead.
     data = np.frombuffer(b"".join(parts) + bytes(HEAD_BYTES * int(columns.max(initial=0))), np.uint8)
-    part_start = _starts(size)
-    column_start = _starts(columns)
-    column_rows = np.repeat(rows, columns)
-    at = ragged_arange(part_start[:-1], HEAD_BYTES * columns)[::HEAD_BYTES]
-    at = np.repeat(part_start[:-1] - HEAD_BYTES * column_start[:-1], columns) + HEAD_BYTES * np.arange(len(column_rows))
-    head, form = data[at], data[at + 1]
+    part_start = starts_of(size)[:-1]
+    column_start = starts_of(columns)
+    begin = column_start[:-1]
+    head_at = np.repeat(part_start - HEAD_BYTES * begin, columns)
+    head_at += np.arange(0, HEAD_BYTES * len(head_at), HEAD_BYTES)
+    head, form = data[head_at], data[head_at + 1]
     width, first_width = (head & 15).astype(np.int64), (head >> 4).astype(np.int64)
-    kind = (form >> 5) & 3
-    bad_column = (width > 8) | (first_width > 8) | ((kind != Kind.BITS) & ((form & 31) > SCALE_MAX))
-    length = width * (column_rows - 1)
-    first_start, data_start = _starts(first_width), _starts(length)
-    begin, end = column_start[:-1], column_start[1:]
-    firsts = first_start[end] - first_start[begin]
-    total = HEAD_BYTES * columns + firsts + data_start[end] - data_start[begin]
-    bad = short | (total != size)
+    bad_column = (width > 8) | (first_width > 8) | ((form & 0x60 != Kind.BITS << 5) & ((form & 31) > SCALE_MAX))
+    column_rows = np.repeat(rows, columns)
+    first_start = starts_of(first_width)
+    first_base = part_start + HEAD_BYTES * columns
+    end: Int64 = first_base + first_start[column_start[1:]] - first_start[begin]
+    spans = []
+    for plane in range(min(int(width.max(initial=0)), 8)):
+        plane_start = end
+        end = end + np.add.reduceat(width > plane, begin, dtype=np.int64) * (rows - 1)
+        spans.append((plane_start, end))
+    bad = (size < HEAD_BYTES * columns) | (end != part_start + size)
     if bad_column.any():
         bad |= np.logical_or.reduceat(bad_column, begin)
-    first_base = part_start[:-1] + HEAD_BYTES * columns
     first_at = np.repeat(first_base - first_start[begin], columns) + first_start[:-1]
-    data_at = np.repeat(first_base + firsts - data_start[begin], columns) + data_start[:-1]
     return Layout(
-        bad, data, column_rows, _starts(column_rows), column_start, width, first_width, first_at, data_at, form
+        bad,
+        data,
+        column_rows,
+        starts_of(column_rows),
+        column_start,
+        width,
+        first_width,
+        first_at,
+        form,
+        tuple(spans),
     )
 
 
@@ -280,32 +300,53 @@ def _read_firsts(layout: Layout) -> Int64:
     return unzigzag(folded)
 
 
+def _read_residuals(layout: Layout) -> npt.NDArray[np.signedinteger]:
+    """Returns the residuals of all cells in the narrowest type that holds them; anything at the first cells.
+
+    Masks of one byte per cell pick the planes: index arrays would be eight times as large, and page faults on fresh
+    memory are what decoding costs.
+    """
+    cell_start = layout.cell_start[:-1]
+    widest = len(layout.planes)
+    kind: Any = _UNSIGNED[widest]
+    folded: npt.NDArray[Any] = np.zeros(int(layout.cell_start[-1]), kind)
+    sides = np.tile(np.array([False, True]), len(layout.column_start) - 1)
+    for plane, (begin, end) in enumerate(layout.planes):
+        lengths = np.diff(np.column_stack((begin, end)).ravel(), prepend=0)
+        byte = layout.data[: int(end[-1])][np.repeat(sides, lengths)]
+        cells = np.repeat(layout.width > plane, layout.rows)
+        cells[cell_start] = False
+        if plane == 0:
+            folded[cells] = byte
+        else:
+            folded[cells] |= byte.astype(kind) << kind(8 * plane)
+    sign = folded & kind(1)
+    folded >>= kind(1)
+    signed = np.dtype(kind).str.replace("u", "i")
+    residual: npt.NDArray[np.signedinteger] = folded.view(signed)
+    residual ^= -sign.view(signed)
+    return residual
+
+
 def decode_integers(layout: Layout) -> Int64:
     """Returns the N cells of all columns, table by table and column by column; there must be no bad table."""
-    rows, cell_start = layout.rows, layout.cell_start[:-1]
-    folded = np.zeros(int(layout.cell_start[-1]), np.uint64)
-    for plane in range(int(layout.width.max(initial=0))):
-        chosen = np.flatnonzero((layout.width > plane) & (rows > 1))
-        length = rows[chosen] - 1
-        source = ragged_arange(layout.data_at[chosen] + plane * length, length)
-        target = ragged_arange(cell_start[chosen] + 1, length)
-        byte = layout.data[source].astype(np.uint64)
-        if plane == 0:
-            folded[target] = byte
-        else:
-            folded[target] |= byte << np.uint64(8 * plane)
-    residual = unzigzag(folded)
+    if not len(layout.rows):
+        return np.empty(0, np.int64)
+    cell_start = layout.cell_start[:-1]
+    integer = _read_residuals(layout).astype(np.int64)
     first = _read_firsts(layout)
-    residual[cell_start] = first
-    # One running sum over all columns: what ran up before a column is taken off it again, modulo 2^64.
-    total = np.cumsum(residual)
-    integer = total - np.repeat(total[cell_start] - first, rows)
-    chosen = np.flatnonzero(layout.form < _ORDER)
-    if len(chosen):
-        at = ragged_arange(cell_start[chosen], rows[chosen])
-        integer[at] = residual[at] + np.repeat(first[chosen], rows[chosen])
-        integer[cell_start[chosen]] = first[chosen]
-    return integer
+    to_first = layout.form < _ORDER
+    if to_first.any():
+        # Residuals to the first row become steps, so that one running sum serves all columns.
+        cells = np.repeat(to_first, layout.rows)
+        cells[cell_start] = False
+        integer[cell_start] = 0
+        np.subtract(integer[1:], integer[:-1], out=integer[1:], where=cells[1:])
+    integer[cell_start] = first
+    # What the running sum has reached at the end of a column is taken off where the next one begins, modulo 2^64.
+    last = np.add.reduceat(integer, cell_start)
+    integer[cell_start[1:]] -= last[:-1]
+    return np.cumsum(integer, out=integer)
 
 
 def values_of(integer: Int64, form: UInt8, rows: Int64) -> Float64:
@@ -315,14 +356,16 @@ def values_of(integer: Int64, form: UInt8, rows: Int64) -> Float64:
     [20.1, 20.2]
     """
     scale, kind = form & 31, (form >> 5) & 3
-    value: Float64 = integer / np.repeat(_POW10[np.minimum(scale, SCALE_MAX)], rows)
+    power = _POW10[np.minimum(scale, SCALE_MAX)]
+    value: Float64 = np.repeat(power, rows)
+    np.divide(integer, value, out=value)
     if kind.any():
         cell_kind = np.repeat(kind, rows)
         moved = np.flatnonzero((cell_kind == Kind.SIGNED_ZERO) | (cell_kind == Kind.SINGLE))
-        value[moved] = _from_signed_zero(integer[moved], np.repeat(_POW10[np.minimum(scale, SCALE_MAX)], rows)[moved])
+        value[moved] = _from_signed_zero(integer[moved], np.repeat(power, rows)[moved])
         single = np.flatnonzero(cell_kind == Kind.SINGLE)
-        value[single] = value[single].astype(np.float32)
+        with np.errstate(over="ignore"):
+            value[single] = value[single].astype(np.float32)
         bits = np.flatnonzero(cell_kind == Kind.BITS)
-        shift = np.repeat(scale, rows)[bits].astype(np.int64)
-        value[bits] = (integer[bits] << shift).view(np.float64)
+        value[bits] = (integer[bits] << np.repeat(scale, rows)[bits].astype(np.int64)).view(np.float64)
     return value

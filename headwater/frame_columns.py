@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headwater.columns import decode_integers, lay_out, ragged_arange, values_of
+from headwater.columns import decode_integers, lay_out, ragged_arange, starts_of, values_of
 from headwater.errors import DecodeError
 from headwater.frame import READINGS_MAX, Anomaly, Float64, Gap, Int64, Summaries, UInt8
 from headwater.frame_records import LEDGER_MAX, NUMBER_MAX, read_anomalies, read_drops, read_gaps
@@ -171,8 +171,8 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
     parts = [block.columns for block in blocks]
     part_rows, part_columns, part_frame = [rows], [width + 1], [block_frame]
     with_panes = [(place, head.panes) for place, head in enumerate(heads) if head.panes is not None]
-    for place, (_, count, columns, buckets, sketches) in with_panes:
-        parts.append(columns)
+    for place, (_, count, coded, buckets, sketches) in with_panes:
+        parts.append(coded)
         part_rows.append(np.array([count]))
         part_columns.append(np.array([PANE_COLUMNS]))
         part_frame.append(np.array([place]))
@@ -189,21 +189,19 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
     integer = decode_integers(layout)
     errors: dict[int, DecodeError] = {}
 
-    block_column = layout.column_start[: len(blocks)]
-    time_us = _times(blocks, rows, integer, layout.cell_start[block_column], heads, block_frame, errors)
-    has_cells = layout.cell_start[block_column] + rows
-    end = int(layout.cell_start[layout.column_start[len(blocks)]])
-    is_value = np.ones(int(layout.column_start[len(blocks)]), bool)
-    is_value[block_column] = False
-    column_rows = layout.rows[: len(is_value)][is_value]
-    cells = ragged_arange(has_cells, rows * width)
-    value = values_of(integer[cells], layout.form[: len(is_value)][is_value], column_rows)
+    columns = int(layout.column_start[len(blocks)])
+    end = int(layout.cell_start[columns])
+    is_time = np.zeros(columns, bool)
+    is_time[layout.column_start[: len(blocks)]] = True
+    time_cells = np.repeat(is_time, layout.rows[:columns])
+    time_us = _times(blocks, rows, integer[:end][time_cells], heads, block_frame, errors)
+    value = values_of(integer[:end][~time_cells], layout.form[:columns][~is_time], layout.rows[:columns][~is_time])
     quality = _qualities(blocks, rows * width)
     if quality is not None:
         value[quality == MISSING] = np.nan
 
     panes = [_NO_PANES] * len(heads)
-    rest = values_of(integer[end:], layout.form[len(is_value) :], layout.rows[len(is_value) :])
+    rest = values_of(integer[end:], layout.form[columns:], layout.rows[columns:])
     at = 0
     for place, (names, count, _, buckets, _) in with_panes:
         size, sketch_size = PANE_COLUMNS * count, SKETCH_COLUMNS * buckets
@@ -224,8 +222,7 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
 def _times(
     blocks: Sequence[BlockHead],
     rows: Int64,
-    integer: Int64,
-    cell_start: Int64,
+    ticks: Int64,
     heads: Sequence[Head],
     block_frame: Int64,
     errors: dict[int, DecodeError],
@@ -237,10 +234,8 @@ def _times(
     unit = np.fromiter((block.unit_us for block in blocks), np.int64, count)
     step = np.fromiter((block.step for block in blocks), np.int64, count)
     place = ragged_arange(np.zeros(count, np.int64), rows)
-    ticks = integer[ragged_arange(cell_start, rows)]
     time_us: Int64 = np.repeat(start, rows) + np.repeat(unit, rows) * (ticks + place * np.repeat(step, rows))
-    axis = np.zeros(count + 1, np.int64)
-    np.cumsum(rows, out=axis[1:])
+    axis = starts_of(rows)
     for at, block in enumerate(blocks):
         if block.rate_hz:
             part = slice(int(axis[at]), int(axis[at + 1]))

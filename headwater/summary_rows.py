@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from headwater.columns import ragged_arange
+from headwater.columns import ragged_arange, starts_of
 from headwater.frame import Int64, Summaries
 
 _EMPTY = Summaries.empty()
@@ -28,8 +28,7 @@ def concat_summaries(parts: Sequence[Summaries]) -> Summaries:
         np.array([codes.setdefault(name, len(codes)) for name in part.metrics], np.int32)[part.metric] for part in parts
     ]
     sizes = np.concatenate([np.diff(part.sketch_start) for part in parts])
-    sketch_start = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=sketch_start[1:])
+    sketch_start = starts_of(sizes)
     return Summaries(
         metrics=tuple(codes),
         metric=np.concatenate(metric),
@@ -45,8 +44,7 @@ def take_summaries(summaries: Summaries, rows: Int64 | npt.NDArray[np.bool_]) ->
     at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
     start = summaries.sketch_start[:-1][at]
     size = summaries.sketch_start[1:][at] - start
-    sketch_start = np.zeros(len(at) + 1, np.int64)
-    np.cumsum(size, out=sketch_start[1:])
+    sketch_start = starts_of(size)
     buckets = ragged_arange(start, size)
     return Summaries(
         metrics=summaries.metrics,
