@@ -82,8 +82,8 @@ class SqliteStore:
         """
         check_write(write)
         with self._lock, self._transaction("can't write") as connection:
-            version = connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'version' RETURNING value")
-            number = int(version.fetchone()[0])
+            counted = "UPDATE meta SET value = value + 1 WHERE key = 'version' RETURNING value"
+            number = int(connection.execute(counted).fetchall()[0][0])
             frame_ids = [self._write_frames(batch, number) for batch in write.telemetry if len(batch)]
             windows: dict[int, int] = {}
             for table in write.tables:
@@ -107,7 +107,11 @@ class SqliteStore:
         with self._lock, self._transaction("can't delete old rows") as connection:
             deleted = self._sweeper.sweep(connection, now_us, budget_rows)
         with self._lock:
-            self._connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
+            try:
+                # As a script, because the module takes only the first step, and so one page, of a plain statement.
+                self._connection.executescript("PRAGMA incremental_vacuum(256)")
+            except sqlite3.Error as error:
+                raise translate(error, self._path, "can't give pages back") from error
         return deleted
 
     def close(self) -> None:
@@ -315,9 +319,10 @@ def _letter_rows(letters: tuple[DeadLetter, ...], version: int) -> Iterator[tupl
     """Rows with the content as identity; equal letters in one write are told apart by their number in it."""
     seen: dict[bytes, int] = {}
     for letter in letters:
+        # What came from outside may hold half a surrogate pair, which no database takes.
+        texts = (letter.reason, letter.stage, letter.source, letter.detail, letter.site, letter.device)
         fields = (
-            letter.at_us, str(letter.reason), letter.stage, letter.source, letter.detail, letter.site, letter.device,
-            signed(letter.epoch), max(-INT64_MAX, min(letter.seq, INT64_MAX)), letter.readings,
+            letter.at_us, *(str(text).encode("utf-8", "replace").decode() for text in texts), signed(letter.epoch), max(-INT64_MAX, min(letter.seq, INT64_MAX)), letter.readings,
         )  # fmt: skip
         content = json.dumps(fields).encode() + b"\0" + letter.payload
         plain = hashlib.blake2b(content, digest_size=16).digest()

@@ -305,7 +305,10 @@ def _times(rows: Sequence[BlobRow], begin: Int64, length: Int64, same: Bool, run
 
 
 def _values(rows: Sequence[BlobRow], length: Int64, decimals: Int64) -> Float64:
-    exact = np.frombuffer(b"".join(row[5] or b"" for row in rows), "<f8")
+    floats = b"".join(row[5] or b"" for row in rows)
+    if len(floats) % 8:
+        raise CorruptStateError("the exact values of a frame are cut")
+    exact = np.frombuffer(floats, "<f8")
     delta = from_varints(b"".join(row[4] or b"" for row in rows))
     is_exact = np.repeat(decimals == EXACT, length)
     if len(exact) != np.count_nonzero(is_exact) or len(exact) + len(delta) != len(is_exact):

@@ -55,7 +55,11 @@ def frame_ids(connection: sqlite3.Connection, device_id: int, start_us: int, end
 
 
 def load(connection: sqlite3.Connection, ids: list[int]) -> FrameColumns:
-    """Reads and decodes frames by their row ids."""
+    """Reads and decodes frames by their row ids; a frame that went meanwhile is left out.
+
+    Raises:
+        CorruptStateError: a blob contradicts itself.
+    """
     sql = f"SELECT {FRAME_COLUMNS} FROM frame WHERE id = ?"  # noqa: S608 — a constant.
     rows = [connection.execute(sql, (number,)).fetchone() for number in ids]
     return decode([row for row in rows if row is not None])
