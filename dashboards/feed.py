@@ -8,7 +8,7 @@ Only channels that somebody listens to are read.
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +20,7 @@ from dashboards.rates import Rates, flatten
 from dashboards.reader import Reader
 from dashboards.ring import Ring
 from dashboards.settings import DashboardSettings
+from dashboards.units import main_metric, unit_of, with_units
 from dashboards.wire import json_text, plain
 from headwater.errors import HeadwaterError
 from headwater.ports import Clock, SimulatorControl
@@ -29,6 +30,8 @@ CHANNELS = frozenset({"fleet", "anomalies", "pipeline", "simulator"})
 RAW_PER_TICK_MAX = 2000
 LIVE_START_US = 10_000_000
 SPARKS_FIRST_MAX = 64
+HISTORY_STEP_US = 1_000_000
+HISTORY_MAX = 300
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class Feed:
         self._anomaly_seen: set[tuple[Any, ...]] | None = None
         self._cursors: dict[str, dict[str, int]] = {}
         self._simulator_sent = ""
+        self._stages = overview.stage_rows({}, {})
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
 
     @property
     def is_closing(self) -> bool:
@@ -105,8 +110,9 @@ class Feed:
         """Ticks until cancelled; a store that can't be read is counted, logged and asked again at the next tick."""
         self._loop = asyncio.get_running_loop()
         while not self._is_closing:
-            if self._listeners:
+            if self._listeners or self._counters is not None:
                 try:
+                    self.observe()
                     await self.tick()
                 except (HeadwaterError, OSError) as error:
                     self.errors += 1
@@ -144,7 +150,11 @@ class Feed:
 
     @property
     def _live(self) -> Mapping[str, Mapping[str, Any]]:
-        devices = self.counters.get("agents", {}).get("devices", {})
+        return self._live_of(self.counters)
+
+    @staticmethod
+    def _live_of(counters: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        devices = counters.get("agents", {}).get("devices", {})
         return devices if isinstance(devices, Mapping) else {}
 
     async def fleet(self) -> dict[str, Any]:
@@ -164,7 +174,7 @@ class Feed:
             ),
             lambda: get("accounts", 2 * keep_us, self.reader.accounts),
         )
-        rows = overview.fleet_rows(devices, health, anomalies, self._live)
+        rows = overview.fleet_rows(devices, health, anomalies, self._live, now_us)
         for row in rows:
             row["spark"] = self._sparks.get((row["site"], row["device"]))
         account = overview.totals(accounts)
@@ -184,18 +194,16 @@ class Feed:
     async def draw_sparks(self, devices: Sequence[Mapping[str, Any]], count_max: int) -> None:
         """Reads the small charts of the next `count_max` devices in turn."""
         now_us = self._clock.now_us()
-        names = [(row["site"], row["device"], sorted(row.get("metrics") or {})) for row in devices]
+        names = [(row["site"], row["device"], main_metric(list(row.get("metrics") or {}))) for row in devices]
         for index in range(min(count_max, len(names))):
-            site, device, metrics = names[(self._spark_turn + index) % len(names)]
-            if not metrics:
+            site, device, metric = names[(self._spark_turn + index) % len(names)]
+            if not metric:
                 continue
-            metric = metrics[0]
             start_us = now_us - self._settings.spark_us
             columns = await self.calls.run(self.reader.series, site, device, metric, start_us, now_us, 48)
-            declared = next(row for row in devices if (row["site"], row["device"]) == (site, device))["metrics"]
             self._sparks[site, device] = {
                 "metric": metric,
-                "unit": (declared[metric] or {}).get("unit", ""),
+                "unit": unit_of(metric),
                 "start_us": start_us,
                 "end_us": now_us,
                 **plain({"time_us": columns["time_us"], "mean": columns["mean"]}),
@@ -240,19 +248,36 @@ class Feed:
 
     async def pipeline(self) -> dict[str, Any]:
         """The stages with totals and rates, the sites' spools, and the account of every frame."""
-        counters, now_us = self.counters, self._clock.now_us()
-        rates = self._rates.update(self._clock.monotonic_us(), flatten(counters))
+        self.observe()
+        now_us = self._clock.now_us()
         accounts = await self.calls.get("accounts", 2 * self._settings.tick_us, self.reader.accounts)
         devices = await self.calls.get("devices", self._settings.tick_us, self.reader.devices)
         newest_us = await self.calls.get("newest", self._settings.tick_us, self.reader.newest_us)
-        fleet = overview.fleet_rows(devices, (), (), self._live)
+        fleet = overview.fleet_rows(devices, (), (), self._live, now_us)
         return {
             "now_us": now_us,
             "newest_us": newest_us,
-            "stages": overview.stage_rows(counters, rates),
+            "stages": self._stages,
             "sites": overview.site_rows(fleet),
             "account": overview.totals(accounts),
         }
+
+    def observe(self) -> None:
+        """Notes the stages' rates and the sites' spools once a second, so that charts begin with a past."""
+        now_us = self._clock.now_us()
+        if self._counters is None or (self.history and now_us - self.history[-1]["now_us"] < HISTORY_STEP_US):
+            return
+        counters = self._counters()
+        rates = self._rates.update(self._clock.monotonic_us(), flatten(counters))
+        stages = overview.stage_rows(counters, rates)
+        self._stages = stages
+        sites: dict[str, int] = {}
+        for name, agent in self._live_of(counters).items():
+            site = name.partition("/")[0]
+            sites[site] = sites.get(site, 0) + int(agent.get("buffered", 0))
+        self.history.append(
+            {"now_us": now_us, "rates": {row["stage"]: row["rate"] for row in stages}, "sites": sites or None}
+        )
 
     async def _tick_simulator(self, simulator: SimulatorControl) -> None:
         text = json_text({"state": simulator.state(), "sites": overview.site_rows((await self.fleet())["devices"])})
@@ -281,5 +306,5 @@ class Feed:
                 cursors[metric] = int(columns["time_us"][-1]) + 1
                 series[metric] = {"time_us": columns["time_us"], "value": value}
         live = self._live.get(f"{site}/{device}", {})
-        text = json_text({"now_us": self._clock.now_us(), "row": row, "live": live, "series": series})
+        text = json_text({"now_us": self._clock.now_us(), "row": with_units(row), "live": live, "series": series})
         self.ring.append(channel, text)

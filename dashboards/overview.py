@@ -11,6 +11,7 @@ ACCOUNT_FRAMES = ("assigned", "stored", "dead_lettered", "gap", "in_flight", "un
 ACCOUNT_READINGS = ("readings_stored", "acquired", "suppressed", "aggregated", "dropped")
 SEVERITY_RANK = {"info": 1, "warning": 2, "critical": 3}
 ATTENTION_HEALTH = 60.0
+ATTENTION_SPAN_US = 600_000_000
 
 Row = Mapping[str, Any]
 
@@ -20,9 +21,11 @@ def fleet_rows(
     health: Sequence[Row],
     anomalies: Sequence[Row],
     live: Mapping[str, Mapping[str, Any]],
+    now_us: int,
 ) -> list[dict[str, Any]]:
     """Returns one row a device with its worst health, its anomalies in the time asked for, and its attention.
 
+    Anomalies of the last ten minutes ask for attention, older ones are counted only.
     `live` holds the agents' own counters by "site/device" where they run in this process; they are newer than the
     store's rows. `attention` is "critical", "warning" or "": a word, with `why` saying what asks for it.
     """
@@ -35,7 +38,8 @@ def fleet_rows(
     for row in anomalies:
         tally = counts.setdefault((row["site"], row["device"]), [0, 0])
         tally[0] += 1
-        tally[1] = max(tally[1], SEVERITY_RANK.get(str(row.get("severity", "")), 1))
+        if row["time_us"] >= now_us - ATTENTION_SPAN_US:
+            tally[1] = max(tally[1], SEVERITY_RANK.get(str(row.get("severity", "")), 1))
     rows = []
     for row in devices:
         key = (row["site"], row["device"])
@@ -73,7 +77,7 @@ def attention_of(row: Row, severity_rank: int) -> tuple[str, str]:
     if health is not None and health < ATTENTION_HEALTH / 2:
         return "critical", f"health {health:.0f}"
     if severity_rank >= 3:
-        return "critical", "critical anomaly"
+        return "critical", "critical"
     if not row["online"]:
         return "warning", "offline"
     if severity_rank == 2:

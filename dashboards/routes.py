@@ -23,6 +23,7 @@ from dashboards.parameters import (
 )
 from dashboards.security import refusal
 from dashboards.settings import DashboardSettings
+from dashboards.units import with_units
 from dashboards.wire import json_text
 from headwater.errors import ConnectError
 from headwater.ports import Clock
@@ -112,7 +113,7 @@ class Api:
             if (account["site"], account["device"]) == (site, device)
         ]
         health = await self._ask(self.feed.reader.health, site, device)
-        return {"now_us": self.clock.now_us(), "row": row, "accounts": accounts, "health": health}
+        return {"now_us": self.clock.now_us(), "row": with_units(row), "accounts": accounts, "health": health}
 
     async def series(self, request: Request) -> Any:
         """One metric as at most `points` buckets with mean, min, max, count; and its expected band."""
@@ -175,7 +176,7 @@ class Api:
 
     async def pipeline(self, _request: Request) -> Any:
         """Stages, spools, and the account of every frame."""
-        return await self.feed.pipeline()
+        return {**await self.feed.pipeline(), "history": list(self.feed.history)}
 
     async def accounts(self, _request: Request) -> Any:
         """The account of each device and epoch."""
@@ -189,7 +190,8 @@ class Api:
         """Simulated sites, devices, faults; 404 outside the demo."""
         if self.feed.simulator is None:
             raise BadRequestError("there is no simulator here: it runs in `headwater demo`", status=404)
-        return {"now_us": self.clock.now_us(), "state": self.feed.simulator.state()}
+        state = self.feed.simulator.state()
+        return {"now_us": self.clock.now_us(), "state": state, "history": list(self.feed.history)}
 
     async def inject(self, request: Request) -> Any:
         """Starts a fault now."""

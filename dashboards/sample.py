@@ -15,13 +15,13 @@ from headwater.ports import Clock
 
 S = 1_000_000
 METRICS: dict[str, dict[str, Any]] = {
-    "vibration_rms": {"unit": "mm/s", "lo": 0.0, "hi": 12.0, "reduction": "swing:0.02"},
-    "bearing_temp": {"unit": "Cel", "lo": -20.0, "hi": 120.0, "reduction": "deadband:0.1"},
-    "discharge_pressure": {"unit": "bar", "lo": 0.0, "hi": 16.0, "reduction": "swing:0.01"},
-    "motor_current": {"unit": "A", "lo": 0.0, "hi": 60.0, "reduction": "summary:5s"},
+    "vibration_rms_mms": {"unit": "mm/s", "lo": 0.0, "hi": 12.0, "reduction": "swing:0.02"},
+    "bearing_temp_cel": {"unit": "Cel", "lo": -20.0, "hi": 120.0, "reduction": "deadband:0.1"},
+    "discharge_pressure_bar": {"unit": "bar", "lo": 0.0, "hi": 16.0, "reduction": "swing:0.01"},
+    "motor_current_a": {"unit": "A", "lo": 0.0, "hi": 60.0, "reduction": "summary:5s"},
 }
-LEVEL = {"vibration_rms": 2.2, "bearing_temp": 61.0, "discharge_pressure": 6.4, "motor_current": 31.0}
-SWING = {"vibration_rms": 0.25, "bearing_temp": 3.0, "discharge_pressure": 0.3, "motor_current": 2.0}
+LEVEL = {"vibration_rms_mms": 2.2, "bearing_temp_cel": 61.0, "discharge_pressure_bar": 6.4, "motor_current_a": 31.0}
+SWING = {"vibration_rms_mms": 0.25, "bearing_temp_cel": 3.0, "discharge_pressure_bar": 0.3, "motor_current_a": 2.0}
 KINDS = ("bearing_wear", "stuck", "spike", "drift", "dropout")
 MACHINES = ("pump", "fan", "mixer", "conveyor", "press")
 

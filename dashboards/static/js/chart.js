@@ -185,7 +185,7 @@ export class Chart {
     pen.lineWidth = 1;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    for (const v of roundTicks(this.v0, this.v1, Math.max(2, Math.floor(bottom / 42)))) {
+    for (const v of roundTicks(this.v0, this.v1, Math.max(2, Math.floor(bottom / 30)))) {
       const y = Math.round(this.y(v)) + 0.5;
       pen.strokeStyle = this.color("--grid");
       pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(this.width - RIGHT, y); pen.stroke();

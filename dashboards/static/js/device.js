@@ -4,7 +4,7 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { Chart, Group } from "./chart.js";
-import { account, figure, loading, message, severityKind, table, when, why } from "./parts.js";
+import { account, figure, loading, message, severityKind, tone, when, why } from "./parts.js";
 
 const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400]];
 const CHARTS_MAX = 12;
@@ -117,7 +117,7 @@ export function deviceScreen({ main, live, found, query }) {
       put(wear, message("Its health is not known yet.", "The processor learns what is ordinary from the first minutes of readings."));
       return;
     }
-    figures.health.set(String(Math.round(worst.health)), `of 100 · ${worst.component}`, worst.health < 30 ? "critical" : worst.health < 60 ? "warning" : "ok");
+    figures.health.set(String(Math.round(worst.health)), `of 100 · ${worst.component}`, tone(worst.health));
     figures.life.set(format.hours(worst.rul_h), format.isNumber(worst.rul_lo) ? `${format.hours(worst.rul_lo)} to ${format.hours(worst.rul_hi)}` : "no wear in sight");
     if (!healthChart) {
       const day = new Group({ spanUs: 86400e6, now: nowUs });
@@ -128,8 +128,11 @@ export function deviceScreen({ main, live, found, query }) {
     const first = own[0]?.time_us ?? nowUs();
     healthChart.group.spanUs = Math.min(86400e6, Math.max(600e6, (nowUs() - first) * 1.05));
     healthChart.dirty = true;
-    put(wear, healthChart.element, table("Components", [{ name: "Component" }, { name: "Health", kind: "number" }, { name: "Remaining life" }, { name: "Model" }],
-      rows.map((row) => [row.component, String(Math.round(row.health)), format.isNumber(row.rul_h) ? `${format.hours(row.rul_h)} (${format.hours(row.rul_lo)} – ${format.hours(row.rul_hi)})` : "no wear in sight", row.model || "–"])));
+    put(wear, healthChart.element, h("ul.components", {}, rows.map((row) => h("li", {},
+      h("span", {}, h("strong", {}, row.component), h("span.muted", {}, ` ${row.model || ""}`)), h("span", {}, `Health ${Math.round(row.health)}`),
+      h("span.meter", {}, h("span.meter-fill", { vars: { "--fill": row.health / 100 }, "data-tone": tone(row.health) })),
+      h("span.muted", {}, format.isNumber(row.rul_h) ? `${format.hours(row.rul_h)} left, ${format.hours(row.rul_lo)} to ${format.hours(row.rul_hi)}` : "no wear in sight"),
+      format.isNumber(row.p_fail) && h("span.muted", {}, `fails soon: ${(100 * row.p_fail).toFixed(1)} %`)))));
   }
 
   function takeAccounts(rows) {

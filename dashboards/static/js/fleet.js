@@ -4,7 +4,7 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { drawSpark, sparkline } from "./spark.js";
-import { figure, loading, message, severityKind } from "./parts.js";
+import { figure, loading, message, severityKind, tone } from "./parts.js";
 
 const FILTERS = [["all", "All"], ["attention", "Needs attention"], ["offline", "Offline"]];
 const NEWS_MAX = 12;
@@ -45,7 +45,7 @@ class Tile {
     }
     const hasHealth = format.isNumber(row.health);
     this.health.style.setProperty("--fill", hasHealth ? row.health / 100 : 0);
-    this.health.dataset.tone = !hasHealth ? "" : row.health < 30 ? "critical" : row.health < 60 ? "warning" : "ok";
+    this.health.dataset.tone = hasHealth ? tone(row.health) : "";
     text(this.healthWords, hasHealth ? `Health ${Math.round(row.health)}` : "Health unknown");
     const isWaiting = row.buffered > 1;
     text(this.note, isWaiting ? `${format.count(row.buffered)} waiting` : format.ago(row.received_us, nowUs()));
@@ -134,7 +134,7 @@ export function fleetScreen({ main, live, go, query }) {
     figures.online.set(`${f.online} / ${f.devices}`, f.online === f.devices ? "all of them" : `${f.devices - f.online} offline`, f.online === f.devices ? "" : "warning");
     figures.attention.set(format.count(f.attention), undefined, f.attention ? "warning" : "");
     figures.anomalies.set(format.count(f.anomalies));
-    figures.health.set(f.health_lowest === null ? "–" : String(Math.round(f.health_lowest)), f.health_lowest === null ? "not known yet" : "of 100", f.health_lowest !== null && f.health_lowest < 30 ? "critical" : f.health_lowest !== null && f.health_lowest < 60 ? "warning" : "");
+    figures.health.set(f.health_lowest === null ? "–" : String(Math.round(f.health_lowest)), f.health_lowest === null ? "not known yet" : "of 100", f.health_lowest === null ? "" : tone(f.health_lowest));
     figures.stored.set(format.compact(f.readings_stored), "once each");
     figures.unknown.set(format.count(f.unknown), undefined, f.unknown ? "critical" : "ok");
     let isNew = false;

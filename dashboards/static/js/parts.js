@@ -16,6 +16,9 @@ export const message = (what, todo = "") => h("div.empty", { role: "status" }, h
 
 export const loading = (n) => h("div.skeletons", { "aria-hidden": "true" }, Array.from({ length: n }, () => h("div.skeleton")));
 
+/** How a health of 0 to 100 is shown. */
+export const tone = (health) => (health < 30 ? "critical" : health < 60 ? "warning" : "ok");
+
 export const severityKind = (severity) => (["critical", "warning"].includes(severity) ? severity : "info");
 
 /** Draws where the value lies against the band that was expected, as one horizontal scale. */

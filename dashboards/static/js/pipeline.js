@@ -51,7 +51,7 @@ function pipe(label) {
       element.classList.toggle("flowing", isFlowing);
       // Faster with the logarithm of the rate: 1/s takes 4 s for the pattern, 10,000/s takes 0.8 s.
       element.style.setProperty("--period", `${(4 / (1 + Math.log10(1 + perSecond))).toFixed(1)}s`);
-      text(rate, isFlowing ? `${format.compact(perSecond)}/s` : "still");
+      text(rate, isFlowing ? `${format.compact(perSecond)}\nper s` : "still");
     },
   };
 }
@@ -94,7 +94,9 @@ export function pipelineScreen({ main, live }) {
       stages.get(row.stage)?.set(row);
       rates[row.stage] = row.rate;
     }
-    for (const [name, one] of pipes) one.set(rates[name] ?? rates.gateway ?? 0);
+    // A pipe shows readings where the stage counts them: the log counts records, so it borrows the gateway's figure.
+    const readings = Object.fromEntries(body.stages.map((row) => [row.stage, row.main.startsWith("readings") ? row.rate : null]));
+    for (const [name, one] of pipes) one.set(readings[name] ?? readings.gateway ?? rates[name] ?? 0);
     for (const [i, name] of ["gateway", "store"].entries()) if (format.isNumber(rates[name])) chart.append([body.now_us], [rates[name]], i);
     books.set(sums);
     const most = Math.max(20, ...body.sites.map((site) => site.buffered));
@@ -102,9 +104,17 @@ export function pipelineScreen({ main, live }) {
       h("b", {}, format.count(site.buffered)), status(site.online === site.devices ? "ok" : site.online ? "warning" : "offline", `${site.online} of ${site.devices} online`))) : h("li", {}, message("No device yet.")));
   }
 
+  /** The minutes before this screen was opened, as the server saw them. */
+  function seed(history) {
+    for (const [i, name] of ["gateway", "store"].entries()) {
+      for (const one of history) if (format.isNumber(one.rates[name])) chart.append([one.now_us], [one.rates[name]], i);
+    }
+  }
+
   async function load() {
     try {
       const [body, dead, each] = await Promise.all([get("pipeline"), get("dead-letters", { limit: 20 }), get("accounts")]);
+      if (!chart.points.length) seed(body.history);
       take(body);
       put(letters, dead.rows.length ? table("The newest, with the reason why they could not be stored", [{ name: "When" }, { name: "Reason" }, { name: "From" }, { name: "Detail" }, { name: "Readings", kind: "number" }],
         dead.rows.map((row) => [when(row.at_us, nowUs()), h("code", {}, row.reason), `${row.site}/${row.device}`, row.detail, format.count(row.readings)]))

@@ -96,17 +96,19 @@ export function simulatorScreen({ main, live }) {
     };
   }
 
-  function take({ state: next, sites: fills }) {
+  function take({ state: next, sites: fills, history = [] }) {
     if (!next) return;
     const isFirst = state === null;
     state = next;
     if (isFirst) {
+      put(spool);
       chart = new Chart({ label: "Frames waiting in the spools", unit: "frames, by site", height: 150, zero: true, high: 20, group: new Group({ spanUs: 180e6, now: nowUs }),
         series: next.sites.map((one, i) => ({ key: one.site, label: one.site, color: COLORS[i % COLORS.length] })) });
       put(spool, chart.element, h("p.legend", {}, next.sites.map((one, i) => [h("i.key.line", { "data-color": i % COLORS.length }), one.site])));
       put(kind, next.kinds.map((one) => h("option", { value: one }, one.replaceAll("_", " "))));
       put(device, next.sites.map((one) => h("optgroup", { label: one.site }, one.devices.map((name) => h("option", { value: `${one.site}/${name}` }, name)))));
       metrics();
+      for (const [i, one] of next.sites.entries()) for (const past of history) if (past.sites) chart.append([past.now_us], [past.sites[one.site] ?? 0], i);
     }
     for (const [i, one] of next.sites.entries()) {
       if (!switches.has(one.site)) switches.set(one.site, card(one));
@@ -122,7 +124,7 @@ export function simulatorScreen({ main, live }) {
 
   async function load() {
     try {
-      take({ state: (await get("simulator")).state });
+      take(await get("simulator"));
     } catch (error) {
       put(main, h("h1.screen-title", {}, "Simulator"), message("There is no simulator here.", error.message));
     }
