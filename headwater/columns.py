@@ -268,7 +268,7 @@ def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
     column_rows = np.repeat(rows, columns)
     first_start = starts_of(first_width)
     first_base = part_start + HEAD_BYTES * columns
-    end: Int64 = first_base + first_start[column_start[1:]] - first_start[begin]
+    end: npt.NDArray[Any] = first_base + first_start[column_start[1:]] - first_start[begin]
     spans = []
     for plane in range(min(int(width.max(initial=0)), 8)):
         plane_start = end
