@@ -13,7 +13,8 @@ import numpy as np
 from headwater.arrivals import Arrivals
 from headwater.column_order import group_starts, stable_order
 from headwater.frame import Int64
-from headwater.pane_state import KEY_BITS, KEY_MASK, KEY_OFFSET, Moments, bucket_keys
+from headwater.pane_state import KEY_BITS, KEY_MASK, KEY_OFFSET, Moments
+from headwater.sketch import bucket
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +93,8 @@ def group_buckets(arrivals: Arrivals, runs: CutRuns) -> Iterator[tuple[int, Int6
 
     One sort of integers for all panes together where pane, series and bucket fit into 63 bits.
     """
-    code = np.repeat(runs.series << KEY_BITS, runs.length)
-    code |= bucket_keys(arrivals.value)
+    code = np.repeat((runs.series << KEY_BITS) + KEY_OFFSET, runs.length)
+    code += bucket(arrivals.value)
     low = int(runs.pane.min())
     span, bits = int(runs.pane.max()) - low, KEY_BITS + int(runs.series.max()).bit_length()
     if span.bit_length() + bits > 62:

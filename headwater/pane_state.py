@@ -13,7 +13,7 @@ from headwater.arrivals import Bool
 from headwater.column_order import group_starts
 from headwater.frame import Float64, Int64
 
-KEY_BITS = 18  # A bucket of the sketch: sign, exponent and six bits of the mantissa of a float64.
+KEY_BITS = 18  # A key of `headwater.sketch` and its sign.
 KEY_OFFSET = 1 << (KEY_BITS - 1)
 KEY_MASK = (1 << KEY_BITS) - 1
 
@@ -194,20 +194,3 @@ def extended(moments: Moments, n: int) -> Moments:
     """The groups, with n groups of no readings behind them."""
     more = Moments.empty(n)
     return Moments(*(np.concatenate([getattr(moments, name), getattr(more, name)]) for name in Moments.__slots__))
-
-
-def bucket_values(codes: Int64) -> Float64:
-    """float64 (n,), the middle of each code's bucket."""
-    key = (codes & KEY_MASK) - KEY_OFFSET
-    magnitude = np.where(key >= 0, key, -key - 1)
-    low = (magnitude << 46).view(np.float64)
-    high = ((magnitude + 1) << 46).view(np.float64)
-    middle = low + (high - low) / 2
-    return np.where(key >= 0, middle, -middle)
-
-
-def bucket_keys(value: Float64) -> Int64:
-    """int64 (n,), the bucket of each value plus KEY_OFFSET, ascending with the value."""
-    bits = value.view(np.int64)
-    magnitude = (bits & 0x7FFF_FFFF_FFFF_FFFF) >> 46
-    return np.where(bits >= 0, magnitude + KEY_OFFSET, KEY_OFFSET - 1 - magnitude)

@@ -15,7 +15,7 @@ import numpy as np
 
 from headwater.arrivals import NEVER_US, Arrivals, Bool, Progress, keep_readings, runs_of
 from headwater.batch import Batch, DeadLetter, DeviceStatus
-from headwater.batch_select import select_frames
+from headwater.batch_build import take_frames
 from headwater.column_order import group_starts
 from headwater.frame import Int64
 from headwater.instant import format_utc
@@ -137,7 +137,7 @@ class Task:
             device, admission.standing, latest, batch.received_us, batch.made_us, len(self.directory.devices)
         )
         is_new = admission.standing != DUPLICATE
-        admitted = select_frames(batch, is_new)
+        admitted = batch if is_new.all() else take_frames(batch, is_new)
         if admitted is not batch:
             device, before, earliest = device[is_new], before[is_new], earliest[is_new]
         arrivals, counters, late = self._arrivals(admitted, device, before, earliest)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from headwater.frame import Float64, Int64
-from headwater.pane_state import KEY_BITS, Moments, bucket_values
+from headwater.pane_state import KEY_BITS, KEY_MASK, KEY_OFFSET, Moments
 from headwater.points import PointTable, TagColumn
 from headwater.series import Directory
+from headwater.sketch import quantiles_of_rows
 
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
@@ -42,18 +43,14 @@ def quantiles_of(codes: Int64, counts: Int64, moments: Moments) -> Float64:
         moments: of the n rows; a row whose sketch does not hold all its readings gets NaN.
     """
     n = len(moments)
-    found = np.full((len(QUANTILES), n), np.nan)
     if not len(codes):
-        return found
+        return np.full((len(QUANTILES), n), np.nan)
+    start = np.searchsorted(codes, np.arange(n + 1, dtype=np.int64) << KEY_BITS)
+    key = ((codes & KEY_MASK) - KEY_OFFSET).astype(np.int32)
+    found = quantiles_of_rows(start, key, counts, [q for _, q in QUANTILES]).T
+    found = np.clip(found, moments.low, moments.high)
     total = np.concatenate([[0], np.cumsum(counts)])
-    bounds = np.searchsorted(codes, np.arange(n + 1, dtype=np.int64) << KEY_BITS)
-    before = total[bounds[:-1]]
-    held = total[bounds[1:]] - before
-    whole = (held == moments.count) & (held > 0)
-    for i, (_, q) in enumerate(QUANTILES):
-        rank = before[whole] + np.maximum(np.ceil(q * held[whole]).astype(np.int64), 1)
-        at = np.searchsorted(total, rank) - 1
-        found[i, whole] = np.clip(bucket_values(codes[at]), moments.low[whole], moments.high[whole])
+    found[:, total[start[1:]] - total[start[:-1]] != moments.count] = np.nan
     return found
 
 
