@@ -125,7 +125,7 @@ def stage_rows(counters: Mapping[str, Any], rates: Mapping[str, float]) -> list[
                 "totals": flat,
                 "rates": changes,
                 "main": main,
-                "rate": changes.get(main, 0.0) if main else None,
+                "rate": changes.get(main),
             }
         )
     return rows

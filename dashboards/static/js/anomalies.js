@@ -3,12 +3,14 @@
 import { h, icon, put, s, status } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
+import { Chart, Group } from "./chart.js";
 import { loading, message, severityKind, when, why } from "./parts.js";
 
 const SPANS = [["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["7 d", 604800]];
 const SEVERITIES = ["critical", "warning", "info"];
 const BARS = 48;
 const SHOWN_MAX = 200;
+const SIDE_US = 180e6;
 
 /** Counts by time and severity as stacked bars. */
 function histogram(rows, startUs, endUs) {
@@ -33,6 +35,8 @@ function histogram(rows, startUs, endUs) {
 }
 
 export function anomaliesScreen({ main, live }) {
+  const items = new Map();
+  const charts = [];
   let rows = [];
   let span = 86400;
   const chosen = { severity: "", detector: "", site: "", words: "" };
@@ -55,18 +59,43 @@ export function anomaliesScreen({ main, live }) {
   }
 
   function item(row) {
-    const isOpen = list.querySelector(`details[data-key="${CSS.escape(keyOf(row))}"]`)?.open;
-    return h("li", {}, h("details", { "data-key": keyOf(row), open: isOpen || null },
+    const reason = why(row);
+    let chart = null;
+    const details = h("details", { ontoggle: () => {
+      if (details.open && !chart) { chart = around(row); reason.append(chart.element); }
+    } },
       h("summary", {},
         status(severityKind(row.severity), row.severity),
         h("span.event-device", {}, h("strong", {}, row.device), h("span.muted", {}, row.site)),
         h("span.news-text", {}, row.message || `${row.detector} in ${row.metric}`, h("span.muted", {}, `${format.metricName(row.metric)} · ${row.detector} · ${format.value(row.score)} × limit`)),
         when(row.time_us, nowUs())),
-      why(row),
-      h("a.button", { href: `/device/${row.site}/${row.device}?at=${row.time_us}`, "data-link": true }, "Show on the device's charts")));
+      reason,
+      h("a.button", { href: `/device/${row.site}/${row.device}?at=${row.time_us}`, "data-link": true }, "Show on the device's charts"));
+    return h("li", {}, details);
+  }
+
+  /** The metric around the moment, with its bands. */
+  function around(row) {
+    const group = new Group({ spanUs: SIDE_US * 2, now: nowUs });
+    group.zoom = [row.time_us - SIDE_US, row.time_us + SIDE_US];
+    const chart = new Chart({ label: format.metricName(row.metric), unit: "three minutes before and after", group, height: 130 });
+    charts.push(chart);
+    const [start_us, end_us] = group.zoom;
+    get("series", { site: row.site, device: row.device, metric: row.metric, start_us, end_us, points: 360 }).then(({ columns, expected }) => {
+      chart.setBuckets(columns, expected);
+      chart.setMarks([{ t: row.time_us, v: row.value, lo: row.lo, hi: row.hi, severity: row.severity, text: row.severity }]);
+    }).catch((error) => { chart.read.textContent = error.message; });
+    return chart;
   }
 
   const keyOf = (row) => [row.site, row.device, row.metric, row.detector, row.time_us].join("|");
+
+  /** Items stay the same elements as long as they are shown: open ones stay open. */
+  function itemOf(row) {
+    const key = keyOf(row);
+    if (!items.has(key)) items.set(key, item(row));
+    return items.get(key);
+  }
 
   function draw() {
     const shown = rows.filter((row) =>
@@ -76,7 +105,7 @@ export function anomaliesScreen({ main, live }) {
     const end = nowUs();
     put(bars, histogram(shown, end - span * 1e6, end));
     total.textContent = `${format.count(shown.length)} shown`;
-    put(list, shown.length ? shown.slice(0, SHOWN_MAX).map(item) : h("li", {}, message(rows.length ? "No anomaly fits these filters." : "No anomaly in this time.", rows.length ? "Choose fewer of them." : "In the demo, inject a fault on the Simulator screen.")));
+    put(list, shown.length ? shown.slice(0, SHOWN_MAX).map(itemOf) : h("li", {}, message(rows.length ? "No anomaly fits these filters." : "No anomaly in this time.", rows.length ? "Choose fewer of them." : "In the demo, inject a fault on the Simulator screen.")));
     if (shown.length > SHOWN_MAX) list.append(h("li.more", {}, `${format.count(shown.length - SHOWN_MAX)} older ones: narrow the filters to see them.`));
   }
 
@@ -96,5 +125,5 @@ export function anomaliesScreen({ main, live }) {
     skipped: load,
   });
   load();
-  return {};
+  return { stop: () => { for (const chart of charts) chart.destroy(); } };
 }

@@ -36,10 +36,7 @@ export class Group {
     this.onzoom?.(zoom);
   }
 
-  setCursor(us) {
-    this.cursorUs = us;
-    this.redraw();
-  }
+  setCursor(us) { this.cursorUs = us; this.redraw(); }
 
   redraw() {
     for (const chart of this.members) chart.dirty = true;
@@ -104,10 +101,14 @@ export class Chart {
     this.dirty = true;
   }
 
-  setMarks(marks) {
-    this.marks = marks;
+  /** Takes what the API calls `series`: buckets with minimum and maximum, and the expected band. */
+  setBuckets(columns, expected) {
+    this.points.set(columns.time_us, columns.mean, columns.min, columns.max);
+    this.expected.set(expected.time_us, expected.hi.map((hi, i) => (hi === null ? NaN : (hi + expected.lo[i]) / 2)), expected.lo, expected.hi);
     this.dirty = true;
   }
+
+  setMarks(marks) { this.marks = marks; this.dirty = true; }
 
   resize() {
     const box = this.plot.getBoundingClientRect();
@@ -185,7 +186,7 @@ export class Chart {
     pen.lineWidth = 1;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    for (const v of roundTicks(this.v0, this.v1, Math.max(2, Math.floor(bottom / 30)))) {
+    for (const v of roundTicks(this.v0, this.v1, Math.max(2, Math.floor(bottom / 26)))) {
       const y = Math.round(this.y(v)) + 0.5;
       pen.strokeStyle = this.color("--grid");
       pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(this.width - RIGHT, y); pen.stroke();

@@ -88,9 +88,8 @@ export function deviceScreen({ main, live, found, query }) {
         const raw = isKept ? (await get("raw", { ...range, metric, limit: 4000 })).columns : null;
         if (stopped) return;
         if (raw?.time_us.length) chart.points.set(raw.time_us, raw.value);
-        else chart.points.set(columns.time_us, columns.mean, columns.min, columns.max);
+        else chart.setBuckets(columns, expected);
         chart.dots = isKept;
-        chart.expected.set(expected.time_us, expected.hi.map((hi, i) => (hi === null ? NaN : (hi + expected.lo[i]) / 2)), expected.lo.map((v) => v ?? NaN), expected.hi.map((v) => v ?? NaN));
         chart.setMarks(marksOf(metric));
         for (const [name, t, v] of pending) if (name === metric) chart.append(t, v);
       } catch (error) {

@@ -4,7 +4,7 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { drawSpark, sparkline } from "./spark.js";
-import { figure, loading, message, severityKind, tone } from "./parts.js";
+import { age, figure, loading, message, severityKind, tone } from "./parts.js";
 
 const FILTERS = [["all", "All"], ["attention", "Needs attention"], ["offline", "Offline"]];
 const NEWS_MAX = 12;
@@ -62,7 +62,7 @@ class Tile {
 
 /** One line of the list of anomalies beside the tiles. */
 function news(row) {
-  const when = h("time", { title: format.utc(row.time_us) }, format.ago(row.time_us, nowUs()));
+  const when = h("time", { title: format.utc(row.time_us) }, age(row.time_us, nowUs()));
   const link = h("a.news-row", { href: `/device/${row.site}/${row.device}?at=${row.time_us}`, "data-link": true },
     status(severityKind(row.severity), row.severity),
     h("span.news-text", {}, h("strong", {}, row.device), " ", row.message || `${row.detector} in ${row.metric}`), when);

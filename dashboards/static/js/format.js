@@ -14,6 +14,7 @@ export const isNumber = (value) => typeof value === "number" && Number.isFinite(
 export function value(x) {
   if (!isNumber(x)) return "–";
   const size = Math.abs(x);
+  if (Number.isInteger(x) && size < 1e6) return String(x).replace("-", "−");
   if (size >= 1e6 || (size > 0 && size < 1e-3)) return x.toExponential(2);
   return x.toFixed(size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 3).replace("-", "−");
 }

@@ -81,6 +81,7 @@ function build() {
   setInterval(() => {
     text(clock, format.time(nowUs()));
     clock.title = format.utc(nowUs());
+    for (const one of document.querySelectorAll(".age")) text(one, format.ago(Number(one.dataset.us), nowUs()));
   }, 500);
 }
 

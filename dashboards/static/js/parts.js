@@ -29,7 +29,7 @@ export function scaleOf(row) {
   const pad = (high - low || 1) * 0.12;
   const x = (v) => (((v - low + pad) / (high - low + 2 * pad)) * 300).toFixed(1);
   const hasBand = format.isNumber(row.lo) && format.isNumber(row.hi);
-  return s("svg", { class: "scale", viewBox: "0 0 300 34", role: "img", "aria-label": `value ${format.value(row.value)}, expected ${format.value(row.lo)} to ${format.value(row.hi)}` },
+  return s("svg", { class: "scale", viewBox: "0 0 300 34", preserveAspectRatio: "xMinYMid", role: "img", "aria-label": `value ${format.value(row.value)}, expected ${format.value(row.lo)} to ${format.value(row.hi)}` },
     s("path", { class: "scale-axis", d: "M0 17H300" }),
     hasBand && s("rect", { class: "scale-band", x: x(row.lo), y: 9, width: Math.max(1, x(row.hi) - x(row.lo)), height: 16, rx: 3 }),
     format.isNumber(row.expected) && s("path", { class: "scale-expected", d: `M${x(row.expected)} 6V28` }),
@@ -50,8 +50,11 @@ export function why(row) {
     h("p.legend", {}, "◆ what was measured · │ what was expected · shaded: what would have been ordinary"));
 }
 
+/** How long ago: main.js keeps the words true while they are on the page. */
+export const age = (us, nowUs) => h("span.age", { "data-us": us }, format.ago(us, nowUs));
+
 export function when(us, nowUs) {
-  return h("time", { title: format.utc(us), datetime: new Date(us / 1000).toISOString() }, format.dateTime(us), h("span.muted", {}, ` ${format.ago(us, nowUs)}`));
+  return h("time", { title: format.utc(us), datetime: new Date(us / 1000).toISOString() }, format.dateTime(us), " ", h("span.muted", {}, age(us, nowUs)));
 }
 
 /** A table that turns into cards on a narrow screen: each cell carries its column's name. */
@@ -70,7 +73,7 @@ export function account() {
       const total = Math.max(1, sums.assigned);
       put(element,
         h("div.equation", {}, h("span.term", { class: "total" }, h("b", {}, format.count(sums.assigned)), h("span", {}, "Assigned")),
-          parts.map(([key, label], i) => [h("span.sign", { "aria-hidden": "true" }, i ? "+" : "="), h("span.term", { "data-part": key }, h("b", {}, format.count(sums[key])), h("span", {}, label))])),
+          parts.map(([key, label], i) => h("span.signed", {}, h("span.sign", { "aria-hidden": "true" }, i ? "+" : "="), h("span.term", { "data-part": key }, h("b", {}, format.count(sums[key])), h("span", {}, label))))),
         h("div.stack", { "aria-hidden": "true" }, parts.map(([key]) => h("span.stack-part", { "data-part": key, vars: { "--part": sums[key] / total } }))),
         h("div.verdict", { class: sums.unknown ? "bad" : "good" }, status(sums.unknown ? "critical" : "ok", `Unknown ${format.count(sums.unknown)}`),
           h("span", {}, sums.unknown ? "Frames are missing without a record: run headwater doctor." : "Every frame that a device took a number for is accounted for.")));

@@ -63,7 +63,7 @@ export function pipelineScreen({ main, live }) {
   const stages = new Map(Object.keys(STAGES).map((name) => [name, new Stage(name)]));
   const pipes = Object.keys(STAGES).slice(1).map((name) => [name, pipe(`to ${STAGES[name][0]}`)]);
   const figures = {
-    unknown: figure("Unaccounted frames", { hint: "must read 0" }), behind: figure("Behind the newest reading"), flight: figure("Frames in flight", { hint: "sent or waiting, not yet stored" }),
+    unknown: figure("Unaccounted frames", { hint: "must read 0" }), behind: figure("Event-time lag"), flight: figure("Frames in flight", { hint: "sent or waiting, not yet stored" }),
     dead: figure("Dead letters", { hint: "kept, with a reason" }), doubled: figure("Duplicates", { hint: "recognised, stored once" }),
   };
   const books = account();
@@ -88,7 +88,7 @@ export function pipelineScreen({ main, live }) {
     figures.flight.set(format.count(sums.in_flight));
     figures.dead.set(format.count(sums.dead_lettered), undefined, sums.dead_lettered ? "warning" : "");
     figures.doubled.set(format.count(sums.duplicates));
-    figures.behind.set(body.newest_us ? format.span((body.now_us - body.newest_us) / 1e6) : "–", "now − newest event time");
+    figures.behind.set(body.newest_us ? format.span((body.now_us - body.newest_us) / 1e6) : "–", "behind the newest reading");
     const rates = {};
     for (const row of body.stages) {
       stages.get(row.stage)?.set(row);

@@ -26,7 +26,7 @@ export function simulatorScreen({ main, live }) {
   const duration = h("select", { name: "duration" }, DURATIONS.map(([label, seconds]) => h("option", { value: seconds, selected: seconds === 60 || null }, label)));
   const form = h("form.inject", { onsubmit: inject },
     h("label.field", {}, "Device", device), h("label.field", {}, "Fault", kind), h("label.field", {}, "Metric", metric),
-    h("label.field", {}, h("span", {}, "Strength ", strength), severity), h("label.field", {}, "For", duration),
+    h("label.field", {}, "For", duration), h("label.field", { class: "wide" }, h("span", {}, "Strength ", strength), severity),
     h("button.button.primary", { type: "submit" }, icon("bolt", 16), "Inject fault"));
   device.addEventListener("change", metrics);
   put(main,
