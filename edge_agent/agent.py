@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent.chain import Chain, ChainLimits
+from edge_agent.chain import Chain, chain_limits
 from edge_agent.clock import ClockWatch
 from edge_agent.host import AgentHost
 from edge_agent.pack import Draft
+from edge_agent.rehearsal import dry_run, run_once
 from edge_agent.settings import AgentSettings
 from edge_agent.spool import Room, Spool, SpoolUnavailableError
 from edge_agent.uplink import Uplink, UplinkLimits
@@ -32,7 +33,7 @@ SYNC_ASKED_EVERY_US = 10 * US_PER_S
 SETTLE_EVERY_US = 2 * US_PER_S
 PROMOTED_BACK = 64
 
-__all__ = ["Agent", "AgentHost", "paho_connect"]
+__all__ = ["Agent", "AgentHost", "dry_run", "paho_connect", "run_once"]
 
 _messages = logging.getLogger(__name__)
 
@@ -88,16 +89,7 @@ class Agent:
         self.source_errors = 0
         self.spool_errors = 0
         self.last_error = ""
-        self.chain = Chain(
-            settings.applied(source.metrics),
-            ChainLimits(
-                settings.burst_before_us,
-                settings.burst_after_us,
-                settings.burst_samples_max,
-                settings.false_alarms_per_week,
-                settings.silence_max_us,
-            ),
-        )
+        self.chain = Chain(settings.applied(source.metrics), chain_limits(settings))
         self.spool = Spool(
             spool_path,
             site=site,

@@ -16,6 +16,7 @@ from edge_agent.ledger import Account
 from edge_agent.pack import Draft, Lane, columns, drafts
 from edge_agent.quality import QualityCheck
 from edge_agent.reduce import Reduced, Reducer
+from edge_agent.settings import AgentSettings
 from headwater.detectors.bank import DetectorBank
 from headwater.frame import Anomaly, Block, Summaries
 from headwater.metric import Metric
@@ -37,6 +38,17 @@ class ChainLimits:
     burst_samples_max: int = 65_536
     false_alarms_per_week: float = 1.0
     silence_max_us: int = 10_000_000
+
+
+def chain_limits(settings: AgentSettings) -> ChainLimits:
+    """Takes the limits out of the settings."""
+    return ChainLimits(
+        settings.burst_before_us,
+        settings.burst_after_us,
+        settings.burst_samples_max,
+        settings.false_alarms_per_week,
+        settings.silence_max_us,
+    )
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The spool: frames on disk until the pipeline says that they are durable (contracts §1 and §5).
+"""The spool: frames on disk until the pipeline says that they are durable.
 
     drafts ──append──▶ frames ──following──▶ uplink ──▶ gateway
                           ▲                               │
