@@ -70,6 +70,8 @@ class QualityCheck:
         self._runs = RunLimits(self._roster)
         self._episodes = {name: Episodes(CLEAR_AFTER) for name in ("range", "rate", "stuck")}
         self._learning = True
+        self._clock_is_back = False
+        self._regress_us = 0
         self.admit(metrics)
 
     def admit(self, metrics: Sequence[Metric]) -> None:
@@ -98,46 +100,39 @@ class QualityCheck:
         rows = self._roster.rows(block.metrics)
         self._grow()
         dropped: Counter[str] = Counter()
+        raw = block
         block, present, restarted = self._admissible(rows, block, dropped)
+        events = self._clock(raw, dropped[DropReason.CLOCK_REGRESS]) if dropped else []
         if not len(block.time_us):
-            return Checked(block, [], dict(dropped))
+            return Checked(block, events, dict(dropped))
         value, times, state = block.value, block.time_us, self._state
         before, before_us = _preceding(value, times, present, state["last"][rows], state["last_us"][rows])
         seen = before_us > NEVER
         dt_us = times - before_us
-
-        hits: dict[str, Bool] = {}
-        hits["range"] = (value < state["lo"][rows, None]) | (value > state["hi"][rows, None])
-        gap = dt_us > state["gap_us"][rows, None]
-        if not seen.all():
-            gap &= seen
+        gap = (dt_us > state["gap_us"][rows, None]) & seen
+        hits = {"range": (value < state["lo"][rows, None]) | (value > state["hi"][rows, None])}
         if self._has_rates:
             change = np.abs(value - before) * US_PER_S
             hits["rate"] = change > state["rate_max"][rows, None] * np.where(seen & ~gap, dt_us, np.inf)
+        flags = [(gap, Quality.UNCERTAIN_GAP), (hits["range"], Quality.BAD_RANGE)]
         runs = self._runs.observe(rows, value, before, present)
         if runs is not None:
             run, limit = runs
             hits["stuck"] = run >= limit
-        if present is not None:
-            gap &= present
-            hits = {name: hit & present for name, hit in hits.items()}
-
-        flags = [(gap, Quality.UNCERTAIN_GAP), (hits["range"], Quality.BAD_RANGE)]
-        if runs is not None:
-            flags += [(hits["stuck"], Quality.UNCERTAIN_STUCK)]
-            flags += [(hits["stuck"] & (run >= BAD_STUCK_FACTOR * limit), Quality.BAD_STUCK)]
+            flags += [(hits["stuck"], Quality.UNCERTAIN_STUCK), (run >= BAD_STUCK_FACTOR * limit, Quality.BAD_STUCK)]
         if "rate" in hits:
             flags.append((hits["rate"], Quality.UNCERTAIN_RATE))
-        if restarted is not None and restarted.any():
+        if restarted is not None:
             flags.append((restarted[:, None] & ~seen, Quality.UNCERTAIN_CLOCK))
+        if present is not None:
+            hits = {name: hit & present for name, hit in hits.items()}
         quality = _quality(block, present, flags)
-
-        events = self._events(rows, block, hits)
+        events += self._events(rows, block, hits)
         if self._learning:
             self._learn_gaps(rows, dt_us, seen if present is None else seen & present)
         last, last_us = _latest(value, times, present, state["last"][rows], state["last_us"][rows])
         state["last"][rows], state["last_us"][rows] = last, last_us
-        return Checked(replace(block, quality=quality), events, dict(dropped))
+        return Checked(block if quality is block.quality else replace(block, quality=quality), events, dict(dropped))
 
     def _admissible(self, rows: Rows, block: Block, dropped: Counter[str]) -> tuple[Block, Bool | None, Bool | None]:
         """Takes out what is no reading.
@@ -164,6 +159,8 @@ class QualityCheck:
             present = self._order(rows, times, present, block.value.shape, dropped)
         elif restarted is not None:
             state["behind"][rows] = 0
+        if not dropped:
+            self._clock_is_back = False
         if present is None:
             return block, None, restarted
         kept = present.any(axis=0)
@@ -183,6 +180,8 @@ class QualityCheck:
         for column, time_us in enumerate(times.tolist()):
             here = allowed[:, column]
             regress, duplicate = here & (time_us < newest), here & (time_us == newest)
+            if not self._clock_is_back and not dropped[DropReason.CLOCK_REGRESS] and regress.any():
+                self._regress_us = time_us
             behind = np.where(regress, behind + 1, np.where(here, 0, behind))
             _count(dropped, DropReason.CLOCK_REGRESS, regress)
             _count(dropped, DropReason.DUPLICATE_TIME, duplicate)
@@ -217,6 +216,15 @@ class QualityCheck:
                 hit = np.zeros(block.value.shape, np.bool_)
             events += [self._anomaly(name, edge, rows, block) for edge in episodes.step(rows, hit)]
         return sorted(events, key=lambda event: event.time_us) if len(events) > 1 else events
+
+    def _clock(self, block: Block, lost: int) -> list[Anomaly]:
+        """Tells once that the clock of a source runs back; it is over with the first block in order."""
+        begins, self._clock_is_back = lost > 0 and not self._clock_is_back, lost > 0
+        if not begins:
+            return []
+        name, time_us = block.metrics[0], self._regress_us
+        message = "the clock ran back: readings came with times that had been before"
+        return [Anomaly(name, time_us, "clock", Severity.WARNING, True, 1.0, 0.0, 0.0, 0.0, 0.0, message)]
 
     def _anomaly(self, detector: str, edge: Edge, rows: Rows, block: Block) -> Anomaly:
         name = block.metrics[edge.row]
@@ -289,4 +297,4 @@ def _quality(block: Block, present: Bool | None, flags: Sequence[tuple[Bool, int
     if present is not None:
         quality = np.zeros(block.value.shape, np.uint8) if quality is None else quality
         quality[~present] = MISSING
-    return quality if quality is None or quality.any() else None
+    return quality

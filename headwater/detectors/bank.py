@@ -74,7 +74,8 @@ class DetectorBank:
         while start < steps:
             stop = min(steps, start + SLOT - int(lane.state["position"][0]) % SLOT)
             part = slice(start, stop)
-            hits = lane.step(block.value[:, part], None if present is None else present[:, part], since_us[part])
+            here = None if present is None else present[:, part]
+            hits = lane.step(block.time_us[part], block.value[:, part], here, since_us[part])
             found += [(start + hit.edge.column, self._anomaly(block, start, hit)) for hit in hits]
             start = stop
         return (
@@ -205,7 +206,7 @@ def limits_for(budget_per_week: float) -> dict[str, float]:
         return -NormalDist().inv_cdf(min(0.1, share / independent / 2))
 
     return {
-        "level": normal(READINGS_PER_WEEK / 4),
+        "level": normal(READINGS_PER_WEEK),
         "spike": normal(READINGS_PER_WEEK),
         "change": normal(READINGS_PER_WEEK / SLOT / 2),
         "noise": 1.6,

@@ -21,8 +21,10 @@ class Edge(NamedTuple):
 class Episodes:
     """Turns hits into onsets and clearings, per metric.
 
+    An episode begins at a strong hit and lasts while weak hits come.
+
     Args:
-        clear_after: so many columns in a row without a hit end an episode; a new hit before that prolongs it.
+        clear_after: so many columns in a row without a weak hit end an episode.
 
     >>> episodes = Episodes(2)
     >>> episodes.grow(1)
@@ -42,45 +44,44 @@ class Episodes:
         """Tells which of the rows are inside an episode."""
         return self.table["active"][rows]
 
-    def step(self, rows: Rows, hit: Bool | None) -> list[Edge]:
-        """Takes bool (m, n) hits in time order (None: no hit in n columns is the caller's `quiet`); returns the edges."""
+    def step(self, rows: Rows, strong: Bool, weak: Bool | None = None) -> list[Edge]:
+        """Takes bool (m, n) hits in time order (`weak` holds where `strong` does, and more); returns the edges."""
         active = self.table["active"][rows]
-        if hit is None or not (active.any() or hit.any()):
+        concerned = active | strong.any(axis=1)
+        if not concerned.any():
             return []
         index = np.arange(len(self.table["active"]))[rows]
+        weak = strong if weak is None else weak | strong
         edges: list[Edge] = []
-        for local in np.flatnonzero(active | hit.any(axis=1)).tolist():
-            edges += self._row(local, int(index[local]), hit[local])
+        for local in np.flatnonzero(concerned).tolist():
+            edges += self._row(local, int(index[local]), strong[local], weak[local])
         return edges
 
-    def _row(self, local: int, row: int, hit: Bool) -> list[Edge]:
-        active, quiet, steps = self.table["active"], self.table["quiet"], len(hit)
-        columns = np.flatnonzero(hit)
+    def _row(self, local: int, row: int, strong: Bool, weak: Bool) -> list[Edge]:
+        active, quiet, steps = self.table["active"], self.table["quiet"], len(weak)
         edges: list[Edge] = []
-        # A stretch of hits ends where the next hit is more than clear_after columns away.
-        starts = columns[np.flatnonzero(np.diff(columns, prepend=-steps - self._clear_after - 1) > self._clear_after)]
-        stops = columns[
-            np.flatnonzero(
-                np.diff(columns, append=steps + columns[-1:].sum() + self._clear_after + 1) > self._clear_after
-            )
-        ]
-        if active[row]:
-            clears_at = self._clear_after - int(quiet[row]) - 1
-            if len(columns) and int(columns[0]) <= clears_at:
-                starts = starts[1:]  # The first stretch goes on with the open episode.
-            elif clears_at < steps:
-                edges.append(Edge(local, clears_at, is_onset=False))
-                active[row] = False
-            else:
-                quiet[row] += steps
-                return edges
-        edges += [Edge(local, int(start), is_onset=True) for start in starts]
-        edges += [
-            Edge(local, int(stop) + self._clear_after, is_onset=False)
-            for stop in stops
-            if int(stop) + self._clear_after < steps
-        ]
-        if len(stops):
-            rest = steps - 1 - int(stops[-1])
-            active[row], quiet[row] = rest < self._clear_after, rest
-        return sorted(edges, key=lambda edge: edge.column)
+        at, is_active, last = 0, bool(active[row]), -1 - int(quiet[row])
+        weak_at, strong_at = np.flatnonzero(weak), np.flatnonzero(strong)
+        while True:
+            if not is_active:
+                ahead = strong_at[np.searchsorted(strong_at, at) :]
+                if not len(ahead):
+                    break
+                at = last = int(ahead[0])
+                is_active = True
+                edges.append(Edge(local, at, is_onset=True))
+            # Follow the weak hits until one is too far from the one before.
+            ahead = weak_at[np.searchsorted(weak_at, at) :]
+            far = np.flatnonzero(np.diff(ahead, prepend=last) > self._clear_after)
+            if len(far):
+                last = int(ahead[far[0] - 1]) if far[0] else last
+            elif len(ahead):
+                last = int(ahead[-1])
+            at = last + self._clear_after
+            if at >= steps:
+                break
+            edges.append(Edge(local, at, is_onset=False))
+            is_active = False
+            at += 1
+        active[row], quiet[row] = is_active, steps - 1 - last if is_active else 0
+        return edges

@@ -37,6 +37,8 @@ ROUGH_FADE = 0.002
 DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
 JUMP_NORMAL = 3.2
 ALARM_SLOTS_MAX = 40
+LINGER = 0.6  # An episode lasts while the score is above this.
+HOLD_SAMPLES = 40
 HOLD_US = 90 * US_PER_S
 HOLD_SLOW_US = 1_800 * US_PER_S
 CLEAR_SAMPLES, CLEAR_SLOTS = 24, 3
@@ -68,6 +70,8 @@ class Lane:
             "ring": np.full((m, RING), np.nan),
             "peak": np.zeros(m),  # Largest |level residual| of this slot.
             "position": np.zeros(1, np.int64),
+            "every_us": np.zeros(1, np.int64),  # Sampling interval, from the first slot.
+            "start_us": np.zeros(1, np.int64),
             "alarmed": np.zeros(1, np.int64),  # Slots in a row with an alarm.
             "scale": np.zeros(m),  # Mean |innovation|.
             "jump": np.full(m, JUMP_NORMAL),  # Largest |innovation| of a slot, in scales.
@@ -81,7 +85,7 @@ class Lane:
         for episodes in self.episodes.values():
             episodes.grow(m)
 
-    def step(self, value: Float64, present: Bool | None, since_us: Int64) -> list[Hit]:
+    def step(self, time_us: Int64, value: Float64, present: Bool | None, since_us: Int64) -> list[Hit]:
         """Takes float64 (m, k) samples of at most one slot; `since_us` (k,) is the time since a state last moved.
 
         Everything is elementwise or of a fixed shape, so that the cut into pieces can't change a bit.
@@ -110,9 +114,16 @@ class Lane:
         reach = limit * self.level.deviation
         hits = self._judge("level", size / limit[:, None], since_us, HOLD_US, value, before, reach)
         hits += self._spikes(tail, four, k, since_us)
+        if not state["position"][0]:
+            state["start_us"][0] = time_us[0]
         state["position"][0] += k
+        if state["position"][0] == SLOT:
+            state["every_us"][0] = (time_us[-1] - state["start_us"][0]) // (SLOT - 1)
         if state["position"][0] % SLOT == 0:
-            hits += self._end_slot(contrast[:, -1], since_us[-1:])
+            hits += [
+                hit._replace(edge=hit.edge._replace(column=k - 1))
+                for hit in self._end_slot(contrast[:, -1], since_us[-1:])
+            ]
         return hits
 
     def arrays(self) -> dict[str, Array]:
@@ -167,10 +178,13 @@ class Lane:
         elif not episodes.active(everyone).any():
             return []
         hits: list[Hit] = []
-        for edge in episodes.step(everyone, hit):
+        hold_us = max(hold_us, HOLD_SAMPLES * int(self.state["every_us"][0]))
+        edges = sorted(episodes.step(everyone, hit, score > LINGER), key=lambda edge: edge.column)
+        for edge in edges:
             row, column = edge.row, edge.column
             if edge.is_onset:
-                muted[row] = since_us[column] < hold_us
+                # While one metric still follows an order, others may join in late.
+                muted[row] = since_us[column] < hold_us or bool(muted.any())
             if not muted[row]:
                 hits.append(
                     Hit(
@@ -193,10 +207,9 @@ class Lane:
         before = four[:, end - 1 - width : end - 1] / 4
         newest = tail[:, tail.shape[1] - width :]
         excursion = np.where(scale[:, None] > 0, newest - before, 0.0)
+        score, base = np.zeros((len(scale), k)), before[:, SPIKE_MAX:]
         if not (np.abs(excursion) > limit[:, None]).any():
-            return self._judge("spike", np.zeros((len(scale), k)), since_us, HOLD_US, tail, tail, limit)
-        score = np.zeros((len(scale), k))
-        base = np.zeros_like(score)
+            return self._judge("spike", score, since_us, HOLD_US, newest[:, SPIKE_MAX:], base, limit)
         for long in range(1, SPIKE_MAX + 1):
             start = slice(SPIKE_MAX - long, SPIKE_MAX - long + k)
             first, level = excursion[:, start], before[:, start]

@@ -27,7 +27,8 @@ class RunLimits:
     """Learns how many exact repeats in a row are normal for each metric.
 
     `observe` returns by how many repeats each sample continues the value before it, and the limit then in force.
-    The first SLOT samples of a metric only teach; metrics with `is_state` are never limited.
+    The first SLOT samples of a metric only teach; metrics with `is_state` are never limited, and neither are zero and
+    the metric's lower limit: that is where sensors of a machine at rest stay.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -42,12 +43,16 @@ class RunLimits:
                 "longest": Field(np.int64, 0),
                 "strikes": Field(np.int64, 0),
                 "share": Field(np.float64, -1.0),
+                "lo": Field(np.float64, -np.inf),
             }
         )
 
     def grow(self, rows: int) -> None:
         """Makes room for so many metrics."""
+        known = len(self.table["lo"])
         self.table.grow(rows)
+        for row, metric in enumerate(self._roster.metrics[known:], known):
+            self.table["lo"][row] = metric.lo
 
     def observe(self, rows: Rows, value: Float64, before: Float64, present: Bool | None) -> tuple[Int64, Int64] | None:
         """Takes (m, n) readings and, in `before`, the reading that preceded each one.
@@ -56,7 +61,7 @@ class RunLimits:
             (run, limit), int64 (m, n) and (m, n); None if no reading repeated another and no run was open.
         """
         table, steps = self.table, value.shape[1]
-        same = value == before
+        same = (value == before) & (value != 0.0) & (value != table["lo"][rows][:, None])
         if present is not None:
             same &= present
         position = table["position"][rows]
