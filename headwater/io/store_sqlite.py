@@ -29,6 +29,7 @@ from headwater.io.store_sqlite_schema import (
     SEQ_MASK,
     SPANS_US,
     STREAMS_MAX,
+    WINDOW_ORDER,
     has_device,
     key_columns,
     signed,
@@ -296,9 +297,11 @@ class SqliteStore:
             self._name_ids(tag.dictionary)[tag.code] for key, tag in table.tags.items() if key not in ("site", "device")
         ]
         keys.append(table.time_us)
-        assert len(keys) == len(key_columns(name))
-        # Rows in the order of the table's tree cost half as much as rows in the order of time.
-        order = np.lexsort(keys[::-1])
+        # Rows in the order of the table's tree cost half as much as in any other.
+        named = dict(zip(key_columns(name), keys, strict=True))
+        order = np.lexsort(
+            [named[column] for column in (WINDOW_ORDER if name == "window" else key_columns(name))[::-1]]
+        )
         none: list[object] = [None] * n
         columns = [key[order].tolist() for key in keys]
         columns += [

@@ -9,8 +9,9 @@ import numpy as np
 
 from headwater.io.store_sqlite_changes import read_changes
 from headwater.io.store_sqlite_connection import ReadConnection
-from headwater.io.store_sqlite_schema import EPOCH_MASK, field_columns, select
-from headwater.io.store_sqlite_series import find_series, read_chart, read_raw
+from headwater.io.store_sqlite_newest import newest_health, recent_anomalies
+from headwater.io.store_sqlite_schema import SEQ_BITS, EPOCH_MASK, field_columns, select
+from headwater.io.store_sqlite_series import find_series, read_chart, read_raw, window_rows
 from headwater.points import MEASUREMENT_FIELDS
 from headwater.ports import FrontierRow
 
@@ -20,7 +21,6 @@ ROWS_MAX = 100_000
 POINTS_MAX = 20_000
 # The fields of a device are gathered from so many of its newest points.
 DEVICE_POINTS = 16
-HOUR_US = 3_600_000_000
 
 _ACCOUNT_COUNTS = (
     "assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown", "readings_stored", "acquired",
@@ -74,7 +74,7 @@ class StoreReader:
         """One row a device, by name.
 
         site, device, last_us (newest event time), received_us, metrics, health (the lowest component's, None if
-        unknown), anomalies (in its last hour), agent, and the newest fields of its `device` points: state, online,
+        unknown), anomalies (in the last hour), agent, and the newest fields of its `device` points: state, online,
         lat, lon, buffered, skew_ms, unknown, firmware (None where never told).
         `metrics` maps a name to {"last_us", "value", "quality"}.
         """
@@ -91,6 +91,7 @@ class StoreReader:
         found = f"SELECT id, site, device, last_us, received_us FROM device_name {where} ORDER BY site, device"  # noqa: S608 — constants.
         rows: list[Row] = []
         with self._store.snapshot() as connection:
+            anomalies = recent_anomalies(connection)
             for number, site, device, last_us, received_us in connection.execute(found, parameters).fetchall():
                 row: Row = {"site": site, "device": device, "last_us": last_us, "received_us": received_us}
                 points = connection.execute(newest, (number, DEVICE_POINTS)).fetchall()
@@ -106,15 +107,9 @@ class StoreReader:
                         (number,),
                     )
                 }
-                row["health"] = connection.execute(
-                    "SELECT min(health) FROM (SELECT health, max(time_us) FROM health_row WHERE device_id = ? "
-                    "AND health IS NOT NULL GROUP BY component_id)",
-                    (number,),
-                ).fetchone()[0]
-                row["anomalies"] = connection.execute(
-                    "SELECT count(*) FROM anomaly_row WHERE time_us >= ? AND device_id = ?",
-                    (last_us - HOUR_US, number),
-                ).fetchone()[0]
+                healths = [point["health"] for point in newest_health(connection, number)]
+                row["health"] = min((health for health in healths if health is not None), default=None)
+                row["anomalies"] = anomalies.get(number, 0)
                 rows.append(row)
         return rows
 
@@ -153,17 +148,13 @@ class StoreReader:
         time_us and the fields of `window`; NaN where a field was not told.
         """
         fields = MEASUREMENT_FIELDS["window"]
-        columns = ", ".join(f"r.{name}" for name in fields)
+        columns = ", ".join(f"r.{name}" for name in ("time_us", *fields))
         with self._store.snapshot() as connection:
             found = find_series(connection, site, device, metric)
+            kind = connection.execute("SELECT id FROM name WHERE text = ?", (window,)).fetchone()
             rows = []
-            if found is not None:
-                rows = connection.execute(
-                    f"SELECT r.time_us, {columns} FROM window_row r WHERE r.device_id = ? AND r.metric_id = ? "  # noqa: S608 — constants.
-                    "AND r.window_id = (SELECT id FROM name WHERE text = ?) AND r.time_us >= ? AND r.time_us < ? "
-                    "ORDER BY r.time_us LIMIT ?",
-                    (found.device_id, found.metric_id, window, start_us, end_us, min(limit, ROWS_MAX)),
-                ).fetchall()
+            if found is not None and kind is not None:
+                rows = window_rows(connection, found, kind[0], columns, start_us, end_us, min(limit, ROWS_MAX))
         kinds = {"time_us": "int", **fields}
         if not rows:
             return {name: np.empty(0, np.int64 if kind == "int" else np.float64) for name, kind in kinds.items()}
@@ -215,14 +206,14 @@ class StoreReader:
 
     def health(self, site: str | None = None, device: str | None = None) -> list[Row]:
         """The newest row per device and component: time_us, site, device, component and the fields of `health`."""
-        asked = {column: value for column, value in (("d.site", site), ("d.device", device)) if value is not None}
-        where = "".join(f" AND {column} = ?" for column in asked)
-        sql = (
-            f"{select('health')} WHERE r.time_us = (SELECT max(time_us) FROM health_row n "  # noqa: S608 — constants; values are parameters.
-            f"WHERE n.device_id = r.device_id AND n.component_id = r.component_id){where} "
-            "ORDER BY r.time_us DESC LIMIT ?"
-        )
-        return self._rows(sql, (*asked.values(), ROWS_MAX))
+        with self._store.snapshot() as connection:
+            rows = [
+                {"time_us": point["time_us"], "site": name[0], "device": name[1], **point}
+                for number, *name in connection.execute("SELECT id, site, device FROM device_name").fetchall()
+                if site in (None, name[0]) and device in (None, name[1])
+                for point in newest_health(connection, number)
+            ]
+        return sorted(rows, key=lambda row: row["time_us"], reverse=True)
 
     def accounts(self) -> list[Row]:
         """One row a device and epoch, by name: the fields of `headwater.points.DeviceAccount`."""
@@ -241,6 +232,14 @@ class StoreReader:
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _ACCOUNT_COUNTS)
         row = self._store.query(f"SELECT {sums} FROM account")[0]  # noqa: S608 — constants.
         return dict(zip(_ACCOUNT_COUNTS, row, strict=True))
+
+    def frames_doubled(self) -> int:
+        """Frames with an identity that the store holds beyond those that the accounts call stored; 0 or a defect."""
+        held = "SELECT count(*) FROM frame f JOIN stream s ON s.id = f.id >> ? WHERE s.epoch != 0"
+        with self._store.snapshot() as connection:
+            frames = connection.execute(held, (SEQ_BITS,)).fetchone()[0]
+            stored = connection.execute("SELECT coalesce(sum(stored), 0) FROM account WHERE epoch != 0").fetchone()[0]
+        return max(0, int(frames) - int(stored))
 
     def gaps(self, limit: int) -> list[Row]:
         """Declared gaps: declared_us, site, device, epoch, from_seq, to_seq, reason, readings."""

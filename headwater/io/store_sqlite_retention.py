@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
-from headwater.io.store_sqlite_schema import POINT_MEASUREMENTS, SPANS_US, key_columns
+from headwater.io.store_sqlite_schema import POINT_MEASUREMENTS, SPANS_US, WINDOW_ORDER, key_columns
 
 _DAY_US = 86_400_000_000
 
@@ -30,7 +30,6 @@ class Sweeper:
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
-        self._series: tuple[int, int, int] = (-1, -1, -1)
         self._device = -1
 
     def sweep(self, connection: sqlite3.Connection, now_us: int, budget_rows: int) -> int:
@@ -39,7 +38,7 @@ class Sweeper:
         if keep.telemetry_us:
             left -= self._sweep_frames(connection, now_us - keep.telemetry_us, left)
         if keep.window_us:
-            left -= self._sweep_windows(connection, now_us - keep.window_us, left)
+            left -= _sweep_windows(connection, now_us - keep.window_us, left)
         if keep.event_us:
             for name in POINT_MEASUREMENTS:
                 if name != "window":
@@ -72,35 +71,22 @@ class Sweeper:
             self._device = device
         return deleted
 
-    def _sweep_windows(self, connection: sqlite3.Connection, before_us: int, budget: int) -> int:
-        """Hops from series to series along the clustered key; a hop counts as a row, so the cost is bounded."""
-        deleted, hops, first = 0, 0, None
-        while deleted + hops < budget:
-            series = connection.execute(
-                "SELECT device_id, metric_id, window_id FROM window_row "
-                "WHERE (device_id, metric_id, window_id) > (?, ?, ?) ORDER BY 1, 2, 3 LIMIT 1",
-                self._series,
-            ).fetchone()
-            if series is None:
-                self._series = (-1, -1, -1)
-                if first is None:
-                    return deleted
-                series = connection.execute(
-                    "SELECT device_id, metric_id, window_id FROM window_row ORDER BY 1, 2, 3 LIMIT 1"
-                ).fetchone()
-            if series is None or series == first:
-                return deleted
-            first = first or series
-            same = "device_id = ? AND metric_id = ? AND window_id = ?"
-            old = f"SELECT time_us FROM window_row WHERE {same} AND time_us < ? ORDER BY time_us LIMIT ?"  # noqa: S608 — constants.
-            times = connection.execute(old, (*series, before_us, budget - deleted)).fetchall()
-            delete = f"DELETE FROM window_row WHERE {same} AND time_us = ?"  # noqa: S608 — constants.
-            connection.executemany(delete, [(*series, *row) for row in times])
-            deleted += len(times)
-            hops += 1
-            if deleted < budget:
-                self._series = series
-        return deleted
+
+def _sweep_windows(connection: sqlite3.Connection, before_us: int, budget: int) -> int:
+    """Deletes from the old end of each kind of window; a kind costs one hop along the clustered key."""
+    deleted, kind = 0, -1
+    while deleted < budget:
+        row = connection.execute("SELECT min(window_id) FROM window_row WHERE window_id > ?", (kind,)).fetchone()
+        if row[0] is None:
+            break
+        kind = row[0]
+        old = "SELECT * FROM window_row WHERE window_id = ? AND time_us < ? ORDER BY time_us LIMIT ?"
+        keys = f"SELECT {', '.join(WINDOW_ORDER)} FROM ({old})"  # noqa: S608 — constants.
+        rows = connection.execute(keys, (kind, before_us, budget - deleted)).fetchall()
+        where = " AND ".join(f"{column} = ?" for column in WINDOW_ORDER)
+        connection.executemany(f"DELETE FROM window_row WHERE {where}", rows)  # noqa: S608 — constants.
+        deleted += len(rows)
+    return deleted
 
 
 def _sweep_points(connection: sqlite3.Connection, name: str, before_us: int, budget: int) -> int:

@@ -17,6 +17,7 @@ STREAMS_MAX = 1 << (62 - SEQ_BITS)
 # Frames are indexed by device, span class and start, so that a range query looks back no further than the class allows.
 SPANS_US = (60_000_000, 3_600_000_000, 86_400_000_000)
 
+WINDOW_ORDER = ("window_id", "time_us", "device_id", "metric_id")
 POINT_MEASUREMENTS = tuple(name for name in MEASUREMENT_TAGS if name != "telemetry")
 _SQL_TYPES = {"float": "REAL", "int": "INTEGER", "bool": "INTEGER", "string": "TEXT"}
 
@@ -119,10 +120,11 @@ def _table(measurement: str) -> str:
     columns = ", ".join(f"{name} INTEGER NOT NULL" for name in key)
     fields = ", ".join(f"{name} {_SQL_TYPES[kind]}" for name, kind in MEASUREMENT_FIELDS[measurement].items())
     if measurement == "window":
-        # The one table with many rows is clustered by series and time and has no other index.
+        # The one table with many rows: clustered by time, because clustered by series each row that comes would
+        # dirty a page of its own.
         return (
             f"CREATE TABLE window_row ({columns}, {fields}, version INTEGER NOT NULL, "
-            f"PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID;"
+            f"PRIMARY KEY ({', '.join(WINDOW_ORDER)})) WITHOUT ROWID;"
         )
     return (
         f"CREATE TABLE {measurement}_row (id INTEGER PRIMARY KEY, {columns}, {fields}, version INTEGER NOT NULL, "

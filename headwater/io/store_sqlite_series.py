@@ -1,6 +1,7 @@
 """Readings of one series out of the SQLite store: as they were kept, or in buckets for a chart."""
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ FRAMES_MAX = 200_000
 WINDOW_ROWS_MAX = 200_000
 SLICE_FRAMES = 500
 
+Place = tuple[int, int]
+FIRST: Place = (-(1 << 62), -1)
 FRAME_COLUMNS = "start_us, readings, runs, times, scaled, exact, quality"
 
 
@@ -40,18 +43,28 @@ def find_series(connection: sqlite3.Connection, site: str, device: str, metric: 
     return None if row is None else Series(*row)
 
 
-def frame_ids(connection: sqlite3.Connection, device_id: int, start_us: int, end_us: int, limit: int) -> list[Any]:
-    """Returns (start_us, id) of the frames that touch the interval, oldest first, at most `limit`."""
-    found: list[Any] = []
+def frame_ids(
+    connection: sqlite3.Connection, device_id: int, start_us: int, end_us: int, after: Place, limit: int
+) -> list[Place]:
+    """Returns (start_us, id) of the frames that touch the interval and come after a place, in order, at most `limit`."""
+    found: list[Place] = []
     for span in range(len(SPANS_US) + 1):
         earliest = start_us - SPANS_US[span] if span < len(SPANS_US) else -(1 << 62)
         found += connection.execute(
-            "SELECT start_us, id FROM frame WHERE device_id = ? AND span = ? AND start_us >= ? AND start_us < ? "
-            "AND end_us > ? ORDER BY start_us LIMIT ?",
-            (device_id, span, earliest, end_us, start_us, limit),
+            "SELECT start_us, id FROM frame WHERE device_id = ? AND span = ? AND (start_us, id) > (?, ?) "
+            "AND start_us < ? AND end_us > ? ORDER BY start_us, id LIMIT ?",
+            (device_id, span, *max((earliest, -1), after), end_us, start_us, limit),
         ).fetchall()
     found.sort()
     return found[:limit]
+
+
+def slices(connection: sqlite3.Connection, device_id: int, start_us: int, end_us: int) -> Iterator[list[Place]]:
+    """Yields the places of all frames that touch the interval, in order, in slices."""
+    after = FIRST
+    while places := frame_ids(connection, device_id, start_us, end_us, after, SLICE_FRAMES):
+        yield places
+        after = places[-1]
 
 
 def load(connection: sqlite3.Connection, ids: list[int]) -> FrameColumns:
@@ -67,13 +80,12 @@ def load(connection: sqlite3.Connection, ids: list[int]) -> FrameColumns:
 
 def read_raw(connection: sqlite3.Connection, series: Series, start_us: int, end_us: int, limit: int) -> dict[str, Any]:
     """Returns the oldest `limit` readings in `[start_us, end_us)`, ascending: time_us, value, quality."""
-    frames = frame_ids(connection, series.device_id, start_us, end_us, FRAMES_MAX)
     time_us, value, quality = np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8)
-    for at in range(0, len(frames), SLICE_FRAMES):
+    for places in slices(connection, series.device_id, start_us, end_us):
         # Frames come by their start: once `limit` readings are older than the next start, nothing older can come.
-        if len(time_us) >= limit and time_us[limit - 1] < frames[at][0]:
+        if len(time_us) >= limit and time_us[limit - 1] < places[0][0]:
             break
-        columns = load(connection, [number for _, number in frames[at : at + SLICE_FRAMES]])
+        columns = load(connection, [number for _, number in places])
         mine = (columns.metric == series.metric_id) & (columns.time_us >= start_us) & (columns.time_us < end_us)
         time_us = np.concatenate((time_us, columns.time_us[mine]))
         order = np.argsort(time_us, kind="stable")
@@ -122,22 +134,22 @@ def read_chart(
     `source` says from what: "readings" (with summaries), or "window <tag>" where the range holds too many frames;
     `truncated` is True if even then only the oldest part could be read.
     """
-    frames = frame_ids(connection, series.device_id, start_us, end_us, CHART_FRAMES_MAX + 1)
+    touched = frame_ids(connection, series.device_id, start_us, end_us, FIRST, CHART_FRAMES_MAX + 1)
     buckets = _Buckets(start_us, end_us, points_max)
     source, truncated = "readings", False
-    if len(frames) > CHART_FRAMES_MAX:
-        width_us = (end_us - start_us) // points_max
-        chosen = _best_window(connection, series, width_us)
+    if len(touched) > CHART_FRAMES_MAX:
+        chosen = _window_table(connection, series, (end_us - start_us) // points_max, start_us, end_us)
         if chosen is not None:
-            number, source = chosen[0], f"window {chosen[1]}"
-            truncated = _add_windows(connection, series, number, start_us, end_us, buckets)
-        else:
-            frames = frame_ids(connection, series.device_id, start_us, end_us, FRAMES_MAX)
-            truncated = len(frames) == FRAMES_MAX
+            source, truncated = f"window {chosen[0]}", len(chosen[1]) == WINDOW_ROWS_MAX
+            _add_windows(chosen[1], buckets)
     if source == "readings":
-        for at in range(0, len(frames), SLICE_FRAMES):
-            ids = [number for _, number in frames[at : at + SLICE_FRAMES]]
-            _add_frames(connection, series, ids, start_us, end_us, buckets)
+        frames = 0
+        for places in slices(connection, series.device_id, start_us, end_us):
+            if frames >= FRAMES_MAX:
+                truncated = True
+                break
+            frames += len(places)
+            _add_frames(connection, series, [number for _, number in places], start_us, end_us, buckets)
     return {**buckets.columns(), "source": source, "truncated": truncated}
 
 
@@ -160,41 +172,66 @@ def _add_frames(
         buckets.add(panes.start_us[mine], panes.count[mine], panes.mean[mine], panes.min[mine], panes.max[mine])
 
 
-def _best_window(connection: sqlite3.Connection, series: Series, width_us: int) -> tuple[int, str] | None:
-    """The widest tumbling window that is no wider than a bucket, or else the narrowest there is."""
-    tags: list[tuple[int, int, str]] = []
+def window_rows(
+    connection: sqlite3.Connection, series: Series, window_id: int, columns: str, start_us: int, end_us: int, limit: int
+) -> list[Any]:
+    """Returns the oldest `limit` windows of a series that begin in the interval, ascending.
+
+    The table is clustered by time, so this hops from one start to the next that any series has and looks there.
+    """
+    return connection.execute(
+        "WITH RECURSIVE start (time_us) AS ("  # noqa: S608 — column names of ours.
+        "SELECT min(time_us) FROM window_row WHERE window_id = :window AND time_us >= :start UNION ALL "
+        "SELECT (SELECT min(w.time_us) FROM window_row w WHERE w.window_id = :window AND w.time_us > start.time_us) "
+        "FROM start WHERE start.time_us < :end) "
+        f"SELECT {columns} FROM start CROSS JOIN window_row r ON r.window_id = :window AND r.time_us = start.time_us "
+        "AND r.device_id = :device AND r.metric_id = :metric WHERE start.time_us < :end LIMIT :limit",
+        {
+            "window": window_id,
+            "start": start_us,
+            "end": end_us,
+            "device": series.device_id,
+            "metric": series.metric_id,
+            "limit": limit,
+        },
+    ).fetchall()
+
+
+def _window_kinds(connection: sqlite3.Connection, width_us: int) -> list[tuple[int, str]]:
+    """Numbers and tags of the tumbling windows, the best for buckets of this width first.
+
+    That is the widest that is no wider than a bucket, then narrower ones, then wider ones.
+    """
+    found: list[tuple[int, int, str]] = []
     after = -1
     while True:
-        row = connection.execute(
-            "SELECT w.window_id, n.text FROM window_row w JOIN name n ON n.id = w.window_id "
-            "WHERE w.device_id = ? AND w.metric_id = ? AND w.window_id > ? ORDER BY w.window_id LIMIT 1",
-            (series.device_id, series.metric_id, after),
-        ).fetchone()
-        if row is None:
+        row = connection.execute("SELECT min(window_id) FROM window_row WHERE window_id > ?", (after,)).fetchone()
+        if row[0] is None:
             break
         after = row[0]
+        tag = connection.execute("SELECT text FROM name WHERE id = ?", (after,)).fetchone()[0]
         try:
-            tags.append((parse_duration_us(row[1]), row[0], row[1]))
+            found.append((parse_duration_us(tag), after, tag))
         except SettingsError:
             continue  # A session or sliding window overlaps or leaves holes, so a chart can't add it up.
-    narrow = [tag for tag in tags if tag[0] <= width_us]
-    if not tags:
-        return None
-    best = max(narrow) if narrow else min(tags)
-    return best[1], best[2]
+    found.sort(key=lambda kind: (kind[0] > width_us, abs(kind[0] - width_us)))
+    return [kind[1:] for kind in found]
 
 
-def _add_windows(
-    connection: sqlite3.Connection, series: Series, window_id: int, start_us: int, end_us: int, buckets: _Buckets
-) -> bool:
-    rows = connection.execute(
-        "SELECT time_us, count, mean, min, max FROM window_row WHERE device_id = ? AND metric_id = ? "
-        "AND window_id = ? AND time_us >= ? AND time_us < ? AND count > 0 AND mean IS NOT NULL ORDER BY time_us LIMIT ?",
-        (series.device_id, series.metric_id, window_id, start_us, end_us, WINDOW_ROWS_MAX),
-    ).fetchall()
-    if rows:
-        table = [np.array(column) for column in zip(*rows, strict=True)]
-        buckets.add(
-            table[0].astype(np.int64), table[1].astype(np.int64), *(column.astype(float) for column in table[2:])
-        )
-    return len(rows) == WINDOW_ROWS_MAX
+def _window_table(
+    connection: sqlite3.Connection, series: Series, width_us: int, start_us: int, end_us: int
+) -> tuple[str, list[Any]] | None:
+    for number, tag in _window_kinds(connection, width_us):
+        columns = "r.time_us, r.count, r.mean, r.min, r.max"
+        rows = window_rows(connection, series, number, columns, start_us, end_us, WINDOW_ROWS_MAX)
+        if rows:
+            return tag, rows
+    return None
+
+
+def _add_windows(rows: list[Any], buckets: _Buckets) -> None:
+    told = [row for row in rows if row[1] and None not in row]
+    if told:
+        time_us, count, *values = zip(*told, strict=True)
+        columns = (np.array(column, np.float64) for column in values)
+        buckets.add(np.array(time_us, np.int64), np.array(count, np.int64), *columns)

@@ -157,21 +157,28 @@ def test_a_long_chart_without_windows_is_still_made_of_readings(pair: Pair, monk
     assert (chart["source"], chart["count"].tolist(), chart["truncated"]) == ("readings", [120] * 10, False)
 
 
+def test_a_chart_that_would_read_too_much_says_so(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("CHART_FRAMES_MAX", 50), ("FRAMES_MAX", 60), ("SLICE_FRAMES", 30)):
+        monkeypatch.setattr(store_sqlite_series, name, number)
+    pair.write(regular(1_200))
+    chart = pair.reader.series(*KEY, T0_US, T0_US + 1_200 * S, 10)
+    assert (chart["count"].tolist(), chart["truncated"]) == ([120] * 5, True)
+
+
 def test_a_chart_shows_summaries_where_the_edge_sent_no_readings(pair: Pair) -> None:
     batch = replace(regular(20), reading_start=np.zeros(3, np.int64), metric=np.empty(0, np.int32))
     empty = {"time_us": np.empty(0, np.int64), "value": np.empty(0), "quality": np.empty(0, np.uint8)}
     start = T0_US + np.array([0, 10]) * S
-    floats = [np.array([1.0, 2.0]) + at for at in range(6)]
+    floats = [np.array([0.0, 1.0]) + at for at in (3.5, 1, 3, 5, 4, 4.25)]  # mean, m2, min, max, first, last
     panes = Summaries(
         ("flow",), np.zeros(2, np.int32), start, np.full(2, 10 * S), np.array([10, 20]), *floats, start, start + 1,
         np.zeros(3, np.int64), np.empty(0, np.int32), np.empty(0, np.int64),
     )  # fmt: skip
     pair.store.write(StoreWrite((replace(batch, **empty, summaries=panes, summary_start=np.arange(3)),)))
     chart = pair.reader.series(*KEY, T0_US, T0_US + 20 * S, 2)
-    assert {name: chart[name].tolist() for name in ("count", "mean", "min", "max")} == {
-        "count": [10, 20], "mean": [3.0, 4.0], "min": [3.0, 4.0], "max": [4.0, 5.0],
-    } or chart["mean"].tolist() == [1.0, 2.0]  # fmt: skip
-    assert pair.reader.device("north", "pump-1")["metrics"]["flow"]["value"] == 7.0
+    found = {name: chart[name].tolist() for name in ("count", "mean", "min", "max")}
+    assert found == {"count": [10, 20], "mean": [3.5, 4.5], "min": [3.0, 4.0], "max": [5.0, 6.0]}
+    assert pair.reader.device("north", "pump-1")["metrics"]["flow"]["value"] == 5.25
 
 
 def test_windows_come_ascending_with_nan_for_what_was_not_told(pair: Pair) -> None:
