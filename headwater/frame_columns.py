@@ -149,6 +149,7 @@ def _read_block(record: Any) -> BlockHead:
         and 0 < unit_us < _TIME_MAX
         and step < _TIME_MAX
         and 0 <= rate_hz <= US_PER_S
+        and (rate_hz == 0 or (rows - 1) * US_PER_S < rate_hz * _TIME_MAX)
         and (not quality or len(quality) == cells)
     ):
         raise DecodeError(DeadLetterReason.SCHEMA, "rows, time axis, quality or rate of a block are out of range")
