@@ -15,7 +15,7 @@ from simulators.noise import draw, key_of, white
 
 DAY_S = 86_400
 SPARED_SHARE = 0.25  # This share of the devices never has a scheduled fault.
-CLOCK_JUMP_MAX_S = 86_400.0
+FADE_FROM = 0.75  # Slow faults fade from this share of their time on.
 SEVERITY_MAX = 1_000.0
 
 # Where a process fault shows: metric → change at severity 1, in that metric's sigmas.
@@ -55,7 +55,8 @@ class FaultKind:
 
     Attributes:
         name: what it is called in truth and on the page.
-        onset: "step", "ramp" (grows until the end) or "exp" (reaches nearly all in a third of its time).
+        onset: "step", "ramp" (grows all the time) or "exp" (most of it comes in the first third); the latter two fade in
+            the last quarter, as a machine recovers.
         seconds: shortest and longest duration of a scheduled one.
         severity: lowest and highest of a scheduled one.
         weight: how often it comes, relative to the others.
@@ -76,12 +77,12 @@ class FaultKind:
 KINDS: dict[str, FaultKind] = {
     kind.name: kind
     for kind in (
-        FaultKind("spike", "step", (1, 2), (7.0, 15.0), 1.0),
+        FaultKind("spike", "step", (1, 2), (6.0, 15.0), 0.8),
         FaultKind("drift", "ramp", (180, 600), (6.0, 12.0), 1.5),
-        FaultKind("bias", "step", (60, 300), (4.0, 10.0), 1.5),
+        FaultKind("bias", "step", (60, 300), (3.0, 8.0), 1.2),
         FaultKind("stuck", "step", (60, 300), (0.0, 0.0), 1.5),
         FaultKind("dropout", "step", (5, 60), (0.0, 0.0), 0.6),
-        FaultKind("noise", "step", (60, 300), (3.0, 6.0), 1.2),
+        FaultKind("noise", "step", (60, 300), (2.0, 5.0), 0.8),
         FaultKind("clock_jump", "step", (30, 120), (2.0, 30.0), 0.4),
         FaultKind("leak", "ramp", (180, 600), (6.0, 14.0), 1.0),
         FaultKind("cavitation", "step", (60, 300), (5.0, 10.0), 1.0),
@@ -119,17 +120,20 @@ class Fault:
     def shape(self, start_s: int, stop_s: int) -> Float64:
         """Returns float64 (n,): how far it has set in each second, 0 outside and up to 1 inside.
 
-        >>> Fault("f", "s", "d", "m", "drift", 10, 14, 8.0).shape(8, 16).tolist()
-        [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 0.0, 0.0]
+        >>> Fault("f", "s", "d", "m", "drift", 10, 18, 8.0).shape(9, 19).round(2).tolist()
+        [0.0, 0.17, 0.33, 0.5, 0.67, 0.83, 1.0, 1.0, 0.5, 0.0]
         """
         seconds = np.arange(start_s, stop_s)
-        share = (seconds - self.start_s + 1) / (self.stop_s - self.start_s)
+        lasts = self.stop_s - self.start_s
+        share = np.minimum((seconds - self.start_s + 1) / (FADE_FROM * lasts), 1.0)
         onset = KINDS[self.kind].onset
         if onset == "step":
             share = np.ones(len(seconds))
-        elif onset == "exp":
-            share = np.minimum(3.0 * share, 1.0)
-            share = share * (2.0 - share)
+        else:
+            if onset == "exp":
+                share = np.minimum(3.0 * FADE_FROM * share, 1.0)
+                share *= 2.0 - share
+            share *= np.minimum((self.stop_s - seconds) / ((1.0 - FADE_FROM) * lasts), 1.0)
         return np.asarray(np.where((seconds >= self.start_s) & (seconds < self.stop_s), share, 0.0))
 
 

@@ -66,7 +66,7 @@ class Plant:
         *,
         start_us: int,
         wear_speed: float = 1.0,
-        faults_per_day: float = 2.0,
+        faults_per_day: float = 0.8,
         duty_slot_s: int = 14_400,
         has_vibration: bool = True,
     ) -> None:
@@ -121,7 +121,8 @@ class Plant:
 
     def _sound(self, machine: Machine, start_s: int, stop_s: int) -> Float64:
         drive = self.drive(machine, start_s, stop_s)
-        lives = self.lives(machine, start_s, stop_s)
+        # Damage is joined by lines between knots, and the knots lie outside the interval.
+        lives = self.lives(machine, start_s - wear.STEP_S, stop_s + wear.STEP_S)
         causes = Causes(
             drive=drive,
             ambient=environment.ambient_cel(self.seed, machine.site, start_s, stop_s),

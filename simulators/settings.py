@@ -11,7 +11,7 @@ class SimulatorSettings(Table):
     seed: int = Field(default=1, ge=0, description="The plant is a pure function of it.")
     devices: int = Field(default=20, ge=1, le=100_000, description="Machines in the plant.")
     wear_speed: float = Field(default=1.0, gt=0, description="How much faster than in life components wear out.")
-    faults_per_day: float = Field(default=2.0, ge=0, description="Scheduled faults per device and day, on average.")
+    faults_per_day: float = Field(default=0.8, ge=0, description="Scheduled faults per device and day, on average.")
     duty_slot_us: DurationUs = Field(
         default=14_400_000_000, ge=240_000_000, description="Set points change about this often."
     )

@@ -13,7 +13,7 @@ from simulators.vibration import RATE_HZ
 
 OPTIONS = frozenset(
     {"seed", "devices", "index", "device", "start_us", "wear_speed", "faults_per_day", "duty_slot_s", "vibration"}
-    | {"plant", "control", "catch_up_s"}
+    | {"plant", "control", "catch_up_s", "history_s"}
 )
 VIBRATION_MODES = ("features", "waveform", "off")
 CATCH_UP_S_DEFAULT = 60
@@ -32,7 +32,8 @@ class SimulatedSource:
     Options: `seed`, `devices`, `start_us`, `wear_speed`, `faults_per_day`, `duty_slot_s` as in
     `simulators.plant.Plant` (or the plant itself as `plant`); `index` or `device` choose the machine; `vibration` is
     "features" (a smart sensor reduces the bursts), "waveform" (raw bursts, the agent reduces) or "off"; `control` is a
-    `LiveFaults`; `catch_up_s` is how far back a late read reaches: what is older was never sampled.
+    `LiveFaults`; `catch_up_s` is how far back a late read reaches: what is older was never sampled; `history_s` is how
+    long before `open` the first samples lie.
     """
 
     def __init__(self, options: dict[str, Any], clock: Clock) -> None:
@@ -47,7 +48,8 @@ class SimulatedSource:
             raise SettingsError(
                 f"source simulated: vibration {self._mode!r} must be one of {', '.join(VIBRATION_MODES)}"
             )
-        self._catch_up_us = _integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * 1_000_000
+        self._history_us = _integer(options, "history_s", 0, 0) * 1_000_000
+        self._catch_up_us = max(_integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * 1_000_000, self._history_us)
         self._plant: Plant = options.get("plant") or _plant(options, clock, has_vibration=self._mode != "off")
         self._control: LiveFaults | None = options.get("control")
         self._machine = _choose(self._plant, options)
@@ -69,8 +71,9 @@ class SimulatedSource:
         return sampled
 
     def open(self) -> None:
-        """Starts sampling now."""
-        self._next_us = self._clock.now_us()
+        """Starts sampling now, or `history_s` ago; after a lost connection it goes on where it was."""
+        if self._next_us < 0:
+            self._next_us = self._clock.now_us() - self._history_us
 
     def read(self, now_us: int) -> list[Block]:
         """Returns the samples that fell due since the last call, up to `now_us`; see `headwater.ports.Source`."""
@@ -122,7 +125,7 @@ def _plant(options: dict[str, Any], clock: Clock, *, has_vibration: bool) -> Pla
         max(devices, _integer(options, "index", 0, 0) + 1),
         start_us=_integer(options, "start_us", clock.now_us(), 0),
         wear_speed=wear_speed,
-        faults_per_day=_number(options, "faults_per_day", 2.0),
+        faults_per_day=_number(options, "faults_per_day", 0.8),
         duty_slot_s=_integer(options, "duty_slot_s", 14_400, 240),
         has_vibration=has_vibration,
     )

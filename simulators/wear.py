@@ -115,7 +115,7 @@ def lives_between(
 
 
 def damage_between(lives: list[Life], start_s: int, stop_s: int) -> Float64:
-    """Returns float64 (stop_s - start_s,): the damage each second, from lives that cover the interval.
+    """Returns float64 (stop_s - start_s,): the damage each second; the lives cover it and `STEP_S` on both sides.
 
     >>> life = Life("bearing", 0, 0, 96, 200, 210, 3.0)
     >>> damage_between([life], 96, 128).round(4).tolist()[::16]
