@@ -1,0 +1,120 @@
+"""The embedded form: gateway, processor and page in one process, on SQLite files in one folder.
+
+    MQTT ─▶ Gateway (asyncio, its own thread) ─▶ log.db ─▶ Processor (thread) ─▶ store.db ─▶ page (thread)
+                 ▲                                                                   │
+                 └────────────────────── durable frontiers ◀────────────────────────┘
+
+The parts are the same objects that `headwater gateway`, `processor` and `page` run as processes of their own.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cloud_processor.processor import Processor
+from cloud_processor.settings import ProcessorSettings
+from gateway.bridge import Gateway
+from gateway.settings import GatewaySettings
+from headwater.io.checkpoints_sqlite import SqliteCheckpoints
+from headwater.io.clock_system import SystemClock
+from headwater.io.log_sqlite import SqliteLog
+from headwater.io.store_sqlite import SqliteStore
+from headwater.io.store_sqlite_query import StoreReader
+
+Result = TypeVar("Result")
+RETAIN_EVERY_S = 60.0
+
+
+class LoopThread:
+    """An asyncio loop in a thread of its own, for the parts that speak MQTT."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, Result], timeout_s: float | None = None) -> Result:
+        """Runs a coroutine in the loop and waits for its result."""
+        future: Future[Result] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        return future.result(timeout_s)
+
+    def stop(self) -> None:
+        """Ends the loop and its thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class Pipeline:
+    """Gateway, log, processor and store of one plant on one machine."""
+
+    def __init__(
+        self,
+        gateway: GatewaySettings,
+        processor: ProcessorSettings,
+        *,
+        log: Path,
+        state: Path,
+        store: Path,
+        log_keep_us: int,
+    ) -> None:
+        for path in (log, state, store):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.clock = SystemClock()
+        self.log = SqliteLog(log)
+        self.store = SqliteStore(store)
+        self.checkpoints = SqliteCheckpoints(state)
+        self._frontiers = StoreReader(store)
+        self.reader = StoreReader(store)
+        self.gateway = Gateway(gateway, self.log, self.clock, self._frontiers)
+        self.processor = Processor(processor, self.log, self.store, self.checkpoints, self.clock, "embedded")
+        self.loop = LoopThread("gateway")
+        self._log_keep_us = log_keep_us
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> int:
+        """Starts everything and returns the MQTT port."""
+        port = self.loop.call(self.gateway.start())
+        self._spawn("processor", lambda: self.processor.run(self._stop))
+        return port
+
+    def _spawn(self, name: str, work: Callable[[], object]) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                # A stage that dies must end the process with its reason, not leave a pipeline that looks alive.
+                self._failure = error
+                raise
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def check(self) -> None:
+        """Raises what ended a stage, if one ended."""
+        if self._failure is not None:
+            raise self._failure
+
+    def counters(self) -> dict[str, Any]:
+        """The stages' own counters, for the page and the status line."""
+        return {"gateway": self.gateway.counters(), "processor": self.processor.counters()}
+
+    def stop_stages(self) -> None:
+        """Stops taking frames and lets the processor finish what the log holds; the reader still answers."""
+        self.loop.call(self.gateway.stop())
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.loop.stop()
+        self.check()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for part in (self.reader, self._frontiers, self.checkpoints, self.store, self.log):
+            part.close()
