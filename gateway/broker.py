@@ -17,7 +17,7 @@ from gateway.identity import Identity
 from gateway.inbound import Inbound, Note
 from gateway.presence import Presence
 from gateway.retained import RetainedMessages
-from gateway.session import Code, Session
+from gateway.session import Code, Route, Session
 from gateway.subscriptions import Subscriptions, is_pattern
 from headwater.batch import DeadLetter, DeviceStatus
 from headwater.errors import DecodeError
@@ -26,23 +26,13 @@ from headwater.reasons import DeadLetterReason
 from headwater.status import Status, parse_status
 
 CLIENT_ID_CHARS_MAX = 128
-ROUTES_MAX = 4096
+ROUTES_MAX = 1024
 CONFIG_MAX_BYTES = 65_536
+_DATA_LEAVES = frozenset({"frame", "json"})
 _RETAINED_LEAVES = frozenset({"status", "config"})
 _SUBACK = mqtt5.SubAckReasonCode
 _UNSUBACK = mqtt5.UnsubAckReasonCode
 _CONNACK = mqtt5.ConnAckReasonCode
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where messages of one topic from one identity go; `reason` is set where they are refused."""
-
-    device_topic: DeviceTopic | None
-    shard: int
-    reason: DeadLetterReason | None = None
-    detail: str = ""
-    code: int = 0
 
 
 @dataclass(slots=True)
@@ -60,6 +50,7 @@ class Broker:
         inbound, notes: what is to go to the log; the shell empties them.
         touched: sessions that may have output or have ended; the shell empties it.
         counters: what happened, by short names.
+        received: messages from clients.
     """
 
     def __init__(
@@ -70,7 +61,6 @@ class Broker:
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self._sessions: dict[tuple[str, str], Session] = {}
         self._subscriptions: Subscriptions[Session] = Subscriptions()
-        self._routes: dict[tuple[Identity, str], Route] = {}
         self._wills: dict[tuple[str, str], _PendingWill] = {}
         self._assigned_ids = 0
         self.retained = retained
@@ -80,6 +70,7 @@ class Broker:
         self.notes: list[Note] = []
         self.touched: set[Session] = set()
         self.counters: Counter[str] = Counter()
+        self.received = 0
 
     @property
     def connections(self) -> int:
@@ -132,7 +123,7 @@ class Broker:
     def _will_fault(self, session: Session, will: mqtt5.Will, identity: Identity) -> mqtt5.ConnAckReasonCode | None:
         if will.qos == 2 and session.version == 5:
             return _CONNACK.QUALITY_NOT_SUPPORTED
-        route = self._route(identity, will.topic)
+        route = self._make_route(identity, will.topic)
         if route.reason is not None or route.device_topic is None or route.device_topic.leaf != "status":
             return _CONNACK.NOT_AUTHORIZED if route.code == 0x87 else _CONNACK.TOPIC_NAME_INVALID
         return None
@@ -163,7 +154,7 @@ class Broker:
                 self._publish_will(pending.session, pending.will, now_us)
 
     def _publish_will(self, session: Session, will: mqtt5.Will, now_us: int) -> None:
-        route = self._route(session.identity, will.topic)
+        route = self._make_route(session.identity, will.topic)
         assert route.device_topic is not None
         payload = will.payload or b""
         self.counters["wills"] += 1
@@ -180,27 +171,25 @@ class Broker:
 
     # Messages.
 
-    def publish(self, session: Session, packet: mqtt5.PublishPacket, now_us: int) -> None:
+    def publish(self, session: Session, packet: mqtt5.PublishPacket, where: str, now_us: int) -> None:
         """Takes one message of a client: towards the log, to others, or as a dead letter."""
-        self.counters["received"] += 1
-        where = packet.topic
-        route = self._routes.get((session.identity, where)) or self._route(session.identity, where)
-        ticket = -1
-        if packet.packet_id is not None:
-            if packet.packet_id in session.ledger:
+        self.received += 1
+        route = session.routes.get(where) or self._route(session, where)
+        ticket, packet_id = -1, packet.packet_id
+        if packet_id is not None:
+            ticket = session.ledger.receive(packet_id, route.code)
+            if ticket < 0:
                 self._came_twice(session, packet, now_us)
                 return
-            ticket = session.ledger.receive(packet.packet_id, route.code)
         device_topic = route.device_topic
         if route.reason is not None or device_topic is None:
             self._refuse(session, route, packet, ticket, now_us)
             return
         leaf = device_topic.leaf
-        if leaf in {"frame", "json"}:
+        if leaf in _DATA_LEAVES:
+            if not route.is_heard:
+                self._hear(session, route, device_topic, now_us)
             payload = packet.payload
-            if leaf == "json" or not self.presence.of(device_topic.site, device_topic.device):
-                for status in self.presence.heard(session, device_topic.site, device_topic.device, now_us):
-                    self._note_status(status)
             self.inbound.append(
                 Inbound(device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate)
             )
@@ -210,6 +199,14 @@ class Broker:
         else:
             self._take_order(session, packet, device_topic, ticket)
 
+    def _hear(self, session: Session, route: Route, device_topic: DeviceTopic, now_us: int) -> None:
+        """The first data of a device on a session: a foreign one is online from here on."""
+        route.is_heard = True
+        site, device = device_topic.site, device_topic.device
+        if device_topic.leaf == "json" or not self.presence.of(site, device):
+            for status in self.presence.heard(session, site, device, now_us):
+                self._note_status(status)
+
     def _came_twice(self, session: Session, packet: mqtt5.PublishPacket, now_us: int) -> None:
         """A packet id that is in flight: a repetition is owed one PUBACK only; anything else is an error."""
         if packet.duplicate:
@@ -217,11 +214,11 @@ class Broker:
         else:
             session.disconnect(Code.PROTOCOL_ERROR, "packet_id", now_us)
 
-    def _route(self, identity: Identity, where: str) -> Route:
+    def _route(self, session: Session, where: str) -> Route:
         """Decides where a topic leads; remembered, and forgotten all at once when a client invents too many."""
-        if len(self._routes) >= ROUTES_MAX:
-            self._routes.clear()
-        route = self._routes[identity, where] = self._make_route(identity, where)
+        if len(session.routes) >= ROUTES_MAX:
+            session.routes.clear()
+        route = session.routes[where] = self._make_route(session.identity, where)
         return route
 
     def _make_route(self, identity: Identity, where: str) -> Route:
@@ -309,8 +306,8 @@ class Broker:
         return fits
 
     def _route_to_others(self, where: str, payload: bytes, qos: int) -> None:
-        for session, topic_filter in self._subscriptions.of(where):
-            session.deliver(where, payload, min(qos, topic_filter.max_qos), retain=False)
+        for session, topic_filter in self._subscriptions.of(where) if self._subscriptions.any else ():
+            session.deliver(where, payload, min(qos, int(topic_filter.max_qos)), retain=False)
             self.touched.add(session)
 
     # Subscriptions.
@@ -322,7 +319,7 @@ class Broker:
             code = self._subscription_fault(session, topic_filter.pattern)
             if code is None:
                 is_new = self._subscriptions.add(session, topic_filter)
-                code = _SUBACK(min(topic_filter.max_qos, 1))
+                code = _SUBACK(min(int(topic_filter.max_qos), 1))
                 handling = int(topic_filter.retain_handling)
                 if handling == 0 or (handling == 1 and is_new):
                     added.append(topic_filter)

@@ -57,8 +57,10 @@ class Subscriptions(Generic[_S]):
         self._wild: dict[tuple[_S, str], tuple[list[str], mqtt5.TopicFilter]] = {}
         self._patterns: dict[_S, set[str]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(patterns) for patterns in self._patterns.values())
+    @property
+    def any(self) -> bool:
+        """True if there is a filter."""
+        return bool(self._patterns)
 
     def count(self, session: _S) -> int:
         """How many filters a session has."""
@@ -104,6 +106,6 @@ class Subscriptions(Generic[_S]):
         found = dict(exact) if exact else {}
         levels = mqtt_topic.split("/")
         for (session, _), (pattern, topic_filter) in self._wild.items():
-            if matches(pattern, levels) and (session not in found or found[session].max_qos < topic_filter.max_qos):
+            if matches(pattern, levels) and (session not in found or int(found[session].max_qos) < int(topic_filter.max_qos)):
                 found[session] = topic_filter
         return list(found.items())

@@ -10,7 +10,7 @@ import numpy as np
 from headwater.io.store_sqlite_changes import read_changes
 from headwater.io.store_sqlite_connection import ReadConnection
 from headwater.io.store_sqlite_newest import newest_health, recent_anomalies
-from headwater.io.store_sqlite_schema import SEQ_BITS, EPOCH_MASK, field_columns, select
+from headwater.io.store_sqlite_schema import EPOCH_MASK, SEQ_BITS, field_columns, select
 from headwater.io.store_sqlite_series import find_series, read_chart, read_raw, window_rows
 from headwater.points import MEASUREMENT_FIELDS
 from headwater.ports import FrontierRow
