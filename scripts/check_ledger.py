@@ -292,8 +292,11 @@ def read_spools(folder: Path) -> set[tuple[int, int]]:
     """(epoch, seq) of all frames that the devices' spools still hold."""
     held: set[tuple[int, int]] = set()
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.open("rb").read(16) != b"SQLite format 3\0":
+        if not path.is_file():
             continue
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                continue
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

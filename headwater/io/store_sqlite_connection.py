@@ -1,4 +1,4 @@
-"""A read-only connection to the SQLite store that follows the file when the writer replaces it."""
+"""Read-only connections to the SQLite store that follow the file when the writer replaces it."""
 
 import sqlite3
 import threading
@@ -12,35 +12,38 @@ from headwater.errors import ConnectError
 from headwater.io.store_sqlite_file import translate
 
 BUSY_TIMEOUT_S = 10.0
+IDLE_MAX = 4
 
 
-class ReadConnection:
-    """Opens the file when it is first asked; one query at a time, from any thread."""
+class ReadConnections:
+    """Lends connections to any number of threads, one each, and keeps a few for the next; opens the file late."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
         self._inode = 0
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Gives a connection whose queries all see the same state of the store.
+        """Lends a connection whose queries all see the same state of the store.
 
         Raises:
             ConnectError: there is no store yet, or it can't be read now.
         """
-        with self._lock:
+        inode = self._find()
+        try:
+            connection = self._take(inode)
             try:
-                connection = self._current()
                 connection.execute("BEGIN")
-                try:
-                    yield connection
-                finally:
-                    connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                self.close()
-                raise translate(error, self.path, "can't read") from error
+                yield connection
+                connection.execute("ROLLBACK")
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise translate(error, self.path, "can't read") from error
+        self._give_back(connection, inode)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Runs one SELECT and returns its rows."""
@@ -48,23 +51,34 @@ class ReadConnection:
             return connection.execute(sql, parameters).fetchall()
 
     def close(self) -> None:
-        """Closes the connection; the next question opens it again."""
+        """Closes the connections that no one uses; the next question opens one again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
-    def _current(self) -> sqlite3.Connection:
+    def _find(self) -> int:
         try:
             inode = self.path.stat().st_ino
         except OSError as error:
             raise ConnectError(f"there is no store at {self.path} yet: start the processor that writes it") from error
-        if self._connection is not None and inode != self._inode:
-            self.close()
-        if self._connection is None:
-            uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+        with self._lock:
+            is_same = inode == self._inode
             self._inode = inode
-        return self._connection
+        if not is_same:
+            self.close()
+        return inode
+
+    def _take(self, inode: int) -> sqlite3.Connection:
+        with self._lock:
+            if inode == self._inode and self._idle:
+                return self._idle.pop()
+        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+    def _give_back(self, connection: sqlite3.Connection, inode: int) -> None:
+        with self._lock:
+            if inode == self._inode and len(self._idle) < IDLE_MAX:
+                self._idle.append(connection)
+                return
+        connection.close()

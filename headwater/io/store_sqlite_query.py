@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headwater.io.store_sqlite_changes import read_changes
-from headwater.io.store_sqlite_connection import ReadConnection
+from headwater.io.store_sqlite_connection import ReadConnections
 from headwater.io.store_sqlite_newest import newest_health, recent_anomalies
 from headwater.io.store_sqlite_schema import EPOCH_MASK, SEQ_BITS, field_columns, select
 from headwater.io.store_sqlite_series import find_series, read_chart, read_raw, window_rows
@@ -36,7 +36,7 @@ class StoreReader:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._store = ReadConnection(path)
+        self._store = ReadConnections(path)
 
     def close(self) -> None:
         """Closes the file."""

@@ -14,9 +14,14 @@ import pytest
 import store_writes
 
 from headwater.batch import Batch, DeadLetter
+from headwater.batch_arrow import batch_to_arrow
+from headwater.batch_build import take_frames
 from headwater.frame import Gap
+from headwater.io.log_sqlite import SqliteLog
 from headwater.io.store_sqlite import SqliteStore
+from headwater.log_topics import READINGS
 from headwater.points import StoreWrite
+from headwater.ports import LogRecord
 from headwater.reasons import GapReason
 
 ROOT = Path(__file__).parents[2]
@@ -187,3 +192,31 @@ def test_the_checker_shares_no_code_with_the_pipeline() -> None:
     assert "import headwater" not in text
     assert "from headwater" not in text
     assert "from simulators" not in text
+
+
+def test_frames_in_the_log_or_in_a_spool_are_in_flight(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = native(7)
+    case.tell(lines(batch, "offered", "accepted"))
+    case.store(StoreWrite((batch,)))
+    with sqlite3.connect(case.path) as connection:
+        connection.execute("DELETE FROM frame WHERE id & 1099511627775 IN (3, 4, 5, 40)")
+    connection.close()
+    folder = case.path.parent
+    log = SqliteLog(folder / "log.db")
+    rows = np.isin(batch.seq, [3])
+    log.append([LogRecord(READINGS, 0, b"0", batch_to_arrow(take_frames(batch, rows)), 0)])
+    log.close()
+    (folder / "spools").mkdir()
+    (folder / "spools" / "notes.txt").write_text("not a spool")
+    with sqlite3.connect(folder / "spools" / "a.db") as spool:
+        spool.execute("CREATE TABLE meta (key TEXT, value TEXT)")
+        spool.execute("CREATE TABLE frames (seq INTEGER)")
+        spool.execute("CREATE TABLE strays (epoch TEXT, seq INTEGER)")
+        spool.execute("INSERT INTO meta VALUES ('epoch', '77')")
+        spool.execute("INSERT INTO strays VALUES (?, 4)", (str(batch.epoch[0]),))
+    spool.close()
+    evidence = ("--log", str(folder / "log.db"), "--spool", str(folder / "spools"))
+    result = case.check(capsys, *evidence)
+    assert (result["in_flight"], result["lost"]) == (2, 2)
+    assert {line.split()[-1] for line in result["examples"]["lost"]} == {"5", "40"}
+    assert case.check(capsys, *evidence, "--drained")["lost"] == 4

@@ -1,6 +1,8 @@
 """Answers of the SQLite store's reader against brute force over what was written."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -323,3 +325,32 @@ def test_the_list_of_changes_stays_short(pair: Pair, monkeypatch: pytest.MonkeyP
         pair.write()
     assert CHANGES_MAX > 64
     assert pair.store._connection.execute("SELECT count(*) FROM change").fetchone()[0] <= 128
+
+
+def test_readers_in_other_threads_see_whole_writes_only_and_miss_none(pair: Pair) -> None:
+    """Each write holds 10 readings and an account that says how many there are: a snapshot must agree with itself."""
+    batches = [regular(10, start_s=10 * at, seq=at + 1) for at in range(150)]
+    ended = threading.Event()
+
+    def follow() -> tuple[int, bool]:
+        since, seen, agreed = 0, 0, True
+        while True:
+            is_last = ended.is_set()
+            answer = pair.reader.changes(since)
+            agreed &= not answer["reset"]
+            since = answer["version"]
+            seen += sum(len(part["time_us"]) for part in answer["readings"])
+            agreed &= seen == 10 * since
+            if is_last and since == len(batches):
+                return seen, agreed
+
+    with ThreadPoolExecutor(3) as threads:
+        followers = [threads.submit(follow) for _ in range(3)]
+        for at, batch in enumerate(batches):
+            account = DeviceAccount(
+                *KEY[:2], EPOCHS[0], at + 1, (), at + 1, at + 1, 0, 0, 0, 0, 10 * at + 10, 0, 0, 0, 0, 0
+            )
+            pair.write(batch, accounts=(account,))
+        ended.set()
+        assert [follower.result() for follower in followers] == [(1_500, True)] * 3
+    assert pair.reader.counts()["readings"] == 1_500
