@@ -94,7 +94,7 @@ def _code_times(block: Block) -> tuple[int, int, int, Int64]:
         return start_us, 1, 0, zeros
     if rows == 1:
         return start_us, 1, 1, zeros
-    interval = np.diff(time_us)
+    interval = time_us[1:] - time_us[:-1]
     low = int(interval.min())
     assert low > 0, "times of a block ascend strictly"
     if low == int(interval.max()):

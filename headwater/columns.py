@@ -119,9 +119,10 @@ def encode_columns(integer: Int64, form: UInt8) -> bytes:
 
 
 def _variation(integer: Int64) -> Float64:
-    distance = integer.astype(np.float64)
-    distance -= distance.mean(axis=1, keepdims=True)
-    variation: Float64 = np.abs(distance, out=distance).sum(axis=1)
+    """Returns the sum of squared distances from the mean of each row, near enough to compare two of them."""
+    number = integer.astype(np.float64)
+    total = np.add.reduce(number, axis=1)
+    variation: Float64 = np.einsum("ij,ij->i", number, number) - total * total / number.shape[1]
     return variation
 
 
@@ -150,9 +151,9 @@ def _move_zero(integer: Int64, value: Float64) -> Int64:
     return moved
 
 
-def _fit_decimals(value: Float64, integer: Int64, form: UInt8, open_columns: Int64, kind: Kind) -> Int64:
-    """Fills in the columns that are decimals at some scale and returns those that are not."""
-    scale = _guess_scale(value[open_columns])
+def _fit_decimals(value: Float64, integer: Int64, form: UInt8, scale: Int64) -> Int64:
+    """Fills in the columns that are decimals at `scale` or above and returns those that are not."""
+    open_columns = np.arange(len(value))
     failed = [open_columns[scale > SCALE_MAX]]
     open_columns, scale = open_columns[scale <= SCALE_MAX], scale[scale <= SCALE_MAX]
     while len(open_columns):
@@ -164,7 +165,7 @@ def _fit_decimals(value: Float64, integer: Int64, form: UInt8, open_columns: Int
         zeros = signed & ~exact
         if zeros.any():
             integer[open_columns[zeros]] = _move_zero(fitted[zeros], part[zeros])
-            form[open_columns[zeros]] = scale[zeros] | kind << 5
+            form[open_columns[zeros]] = scale[zeros] | Kind.SIGNED_ZERO << 5
         open_columns, scale = open_columns[~done], scale[~done] + 1
         failed.append(open_columns[scale > SCALE_MAX])
         open_columns, scale = open_columns[scale <= SCALE_MAX], scale[scale <= SCALE_MAX]
@@ -181,10 +182,15 @@ def integers_of(value: Float64) -> tuple[Int64, UInt8]:
     ([201, 202], [1, 96])
     """
     value = np.ascontiguousarray(value, np.float64)
-    integer = np.empty(value.shape, np.int64)
-    form = np.zeros(len(value), np.uint8)
     with np.errstate(invalid="ignore", over="ignore"):
-        rest = _fit_decimals(value, integer, form, np.arange(len(value)), Kind.SIGNED_ZERO)
+        scale = _guess_scale(value)
+        if int(scale.max()) <= SCALE_MAX:  # Mostly the first guess holds for all columns.
+            integer, exact, _ = _decimal_fit(value, scale)
+            if exact.all():
+                return integer, scale.astype(np.uint8)
+        integer = np.empty(value.shape, np.int64)
+        form = np.zeros(len(value), np.uint8)
+        rest = _fit_decimals(value, integer, form, scale)
         for column in rest.tolist():
             _fit_single_or_bits(value[column], integer[column], form[column : column + 1])
     return integer, form
