@@ -22,7 +22,6 @@ from headwater.frame import Float64, Int64
 from headwater.points import PointTable, TagColumn
 from headwater.series import Directory
 from headwater.snapshot import pack, unpack
-from headwater.window_rows import device_tags
 
 _VERSION = 1
 _STATS = ("n", "mean_x", "mean_r", "c_rr", "c_rx", "c_xx")
@@ -249,7 +248,7 @@ class Health:
         names = tuple(model.components)
         device = np.array([self._parts[at][0] for at in parts.tolist()], np.int64)
         component = np.array([names.index(self._parts[at][1]) for at in parts.tolist()], np.int32)
-        tags = device_tags(device, directory) | {"component": TagColumn(names, component)}
+        tags = directory.device_tags(device) | {"component": TagColumn(names, component)}
         fields = {
             "health": health,
             "rul_h": life.hours,

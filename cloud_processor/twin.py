@@ -15,7 +15,6 @@ from headwater.column_order import grown
 from headwater.points import PointTable
 from headwater.quality import BAD_MIN
 from headwater.snapshot import pack, unpack
-from headwater.window_rows import device_tags
 
 OFFLINE, ONLINE, DEGRADED = 0, 1, 2
 _VERSION = 1
@@ -104,7 +103,7 @@ class Twin:
             PointTable(
                 "device",
                 np.full(len(rows), progress.now_us),
-                device_tags(rows, progress.directory),
+                progress.directory.device_tags(rows),
                 {
                     "state": state[rows],
                     "online": state[rows] != OFFLINE,

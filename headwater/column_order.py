@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headwater.frame import Int64
+from headwater.frame import Int32, Int64
 
 _BITS = 62
 
@@ -24,7 +24,7 @@ def stable_order(key: Int64) -> Int64:
     return packed
 
 
-def group_starts(key: Int64) -> Int64:
+def group_starts(key: Int64 | Int32) -> Int64:
     """int64 (g,), where each run of equal keys begins.
 
     >>> group_starts(np.array([5, 5, 7, 5])).tolist()

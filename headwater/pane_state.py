@@ -192,5 +192,11 @@ def placed(have: Int64, tables: list[Moments], want: Int64) -> tuple[Int64, list
 
 def extended(moments: Moments, n: int) -> Moments:
     """The groups, with n groups of no readings behind them."""
-    more = Moments.empty(n)
-    return Moments(*(np.concatenate([getattr(moments, name), getattr(more, name)]) for name in Moments.__slots__))
+    return joined_moments([moments, Moments.empty(n)])
+
+
+def joined_moments(parts: list[Moments]) -> Moments:
+    """The groups of all parts, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    return Moments(*(np.concatenate([getattr(part, name) for part in parts]) for name in Moments.__slots__))

@@ -20,13 +20,13 @@ from headwater.arrivals import NEVER_US, Arrivals, Bool, Progress
 from headwater.column_order import grown
 from headwater.frame import Int64
 from headwater.pane_runs import cut_runs, group_buckets, group_moments, summary_buckets
-from headwater.pane_state import Moments, PaneState, merge_codes
+from headwater.pane_state import Moments, PaneState
 from headwater.points import PointTable
 from headwater.report_state import ReportState
 from headwater.series import Directory
 from headwater.snapshot import pack, unpack
 from headwater.window import AlignedWindower
-from headwater.window_rows import WindowRows, quantiles_of, window_table
+from headwater.window_rows import WindowPart, window_table
 
 _VERSION = 1
 _PaneKey = tuple[int, int]  # start and width: summaries from the edge may be wider than the shared panes.
@@ -118,12 +118,12 @@ class PaneWindows:
         self._sweep(progress)
         return window_table(parts, directory)
 
-    def _close(self, old: Int64, new: Int64, moved: Bool, directory: Directory) -> list[WindowRows]:
+    def _close(self, old: Int64, new: Int64, moved: Bool, directory: Directory) -> list[WindowPart]:
         device_of = directory.device_of_series
         low = int(old[moved].min()) if moved.any() else 0
         high = int(new[moved].max()) if moved.any() else NEVER_US
         dirty, self._dirty = self._dirty, []
-        parts = []
+        parts: list[WindowPart] = []
         for number, windower in enumerate(self._windowers):
             again: dict[int, list[Int64]] = {}
             for (start, width), series in dirty:
@@ -138,41 +138,34 @@ class PaneWindows:
                 ends.update(end for end in windower.ends(start, start + width) if low < end <= high)
             for end in sorted(ends):
                 closing = moved & (old < end) & (end <= new)
-                parts.append(self._report(number, windower, end, closing[device_of], again.get(end, [])))
+                part = self._report(number, windower, end, closing[device_of], again.get(end, []))
+                if part is not None:
+                    parts.append(part)
         return parts
 
     def _report(
         self, number: int, windower: AlignedWindower, end: int, closing: Bool, again: list[Int64]
-    ) -> WindowRows:
-        """The rows of one window for the series that close it or were changed in it."""
-        start = windower.start_us(end)
-        panes = self._panes_within(start, end)
-        wanted = [*again, *(pane.series[closing[pane.series]] for pane in panes)]
-        series = wanted[0] if len(wanted) == 1 else np.unique(np.concatenate(wanted))
-        moments = Moments.empty(len(series))
-        pieces = []
-        for pane in panes:
-            here, at = pane.find(series)
-            moments.merge_at(here, pane.moments.take(at))
-            if self._quantiles and len(here):
-                codes, counts = pane.buckets.take(series)
-                pieces.append((codes, counts))
+    ) -> WindowPart | None:
+        """What one window holds for the series that close it or were changed in it; None if that is nothing new."""
+        panes = self._panes_within(windower.start_us(end), end)
+        if len(panes) == 1 and not again:
+            # A tumbling window on its own panes: nothing to merge.
+            at = np.flatnonzero(closing[panes[0].series])
+            series, moments = panes[0].series[at], panes[0].moments.take(at)
+        else:
+            wanted = [*again, *(pane.series[closing[pane.series]] for pane in panes)]
+            series = np.unique(np.concatenate(wanted)) if wanted else np.empty(0, np.int64)
+            moments = Moments.empty(len(series))
+            for pane in panes:
+                here, at = pane.find(series)
+                moments.merge_at(here, pane.moments.take(at))
         changed, revision = self._reports.report((number, end), series, moments.count)
-        empty = np.empty(0, np.int64)
-        codes, counts = merge_codes(pieces) if pieces else (empty, empty)
-        quantiles = quantiles_of(codes, counts, moments)
-        time = np.full(len(series), windower.time_us(end))
-        rows = WindowRows(windower.label, time, series, moments, quantiles, revision)
-        if changed.all():
-            return rows
-        return WindowRows(
-            rows.window,
-            time[changed],
-            series[changed],
-            moments.take(changed),
-            quantiles[:, changed],
-            revision[changed],
-        )
+        if not changed.all():
+            series, moments, revision = series[changed], moments.take(changed), revision[changed]
+        if not len(series):
+            return None
+        pieces = [pane.buckets.take(series) for pane in panes] if self._quantiles else []
+        return WindowPart(windower.label, windower.time_us(end), series, moments, revision, pieces)
 
     def _panes_within(self, start: int, end: int) -> list[PaneState]:
         found = []

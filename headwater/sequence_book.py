@@ -179,10 +179,17 @@ class SequenceBook:
         self._current_entry = grown(self._current_entry, size, -1)
         entry = self._current_entry[device]
         misses = np.flatnonzero((self._current_epoch[device] != epoch) | (entry < 0))
-        for row in misses.tolist():
+        if not len(misses):
+            return entry
+        # Most misses are devices seen for the first time: one look per device settles all their frames.
+        _, first = np.unique(device[misses], return_index=True)
+        for row in misses[np.sort(first)].tolist():
             number = int(device[row])
-            entry[row] = self._entry(number, int(epoch[row]))
-            self._current_epoch[number], self._current_entry[number] = epoch[row], entry[row]
+            self._current_entry[number] = self._entry(number, int(epoch[row]))
+            self._current_epoch[number] = epoch[row]
+        entry[misses] = self._current_entry[device[misses]]
+        for row in misses[self._current_epoch[device[misses]] != epoch[misses]].tolist():
+            entry[row] = self._entry(int(device[row]), int(epoch[row]))
         return entry
 
     def _entry(self, device: int, epoch: int) -> int:
@@ -190,8 +197,8 @@ class SequenceBook:
         if at is None:
             at = self._entry_of[device, epoch] = len(self._epochs)
             self._epochs.append(epoch)
-            for name in _COLUMNS:
-                self._columns[name] = grown(self._columns[name], at + 1, 0)
+            if at >= len(self._columns["device"]):
+                self._columns = {name: grown(column, at + 1, 0) for name, column in self._columns.items()}
             self._columns["device"][at] = device
             self._columns["foreign"][at] = epoch == 0
         return at
@@ -221,14 +228,15 @@ class SequenceBook:
         contiguous, assigned = columns["contiguous"][entries], columns["assigned"][entries]
         below = np.minimum(columns["oldest"][entries] - 1, assigned)
         unknown = np.where(assigned <= below, np.maximum(below - contiguous, 0), 0)
-        for i, at in enumerate(entries.tolist()):
-            frontier = self._frontiers.get(at)
-            if frontier is not None:
-                missing = [*frontier.missing(), (frontier.highest + 1, int(assigned[i]))]
-                limit = int(columns["oldest"][at])
-                lost = sum(max(min(hi, limit - 1) - lo + 1, 0) for lo, hi in missing)
-                in_flight = sum(max(hi - max(lo, limit) + 1, 0) for lo, hi in missing)
-                unknown[i] = 0 if in_flight else lost
+        holes = np.array(sorted(self._frontiers), np.int64)
+        for i in np.flatnonzero(np.isin(entries, holes)).tolist() if len(holes) else ():
+            at = int(entries[i])
+            frontier = self._frontiers[at]
+            missing = [*frontier.missing(), (frontier.highest + 1, int(assigned[i]))]
+            limit = int(columns["oldest"][at])
+            lost = sum(max(min(hi, limit - 1) - lo + 1, 0) for lo, hi in missing)
+            in_flight = sum(max(hi - max(lo, limit) + 1, 0) for lo, hi in missing)
+            unknown[i] = 0 if in_flight else lost
         unknown[columns["foreign"][entries] > 0] = 0
         return unknown
 

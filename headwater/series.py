@@ -8,7 +8,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from headwater.column_order import grown
 from headwater.frame import Int32, Int64
+from headwater.points import TagColumn
 
 _T = TypeVar("_T")
 _CELLS_MAX = 1 << 24
@@ -60,6 +62,10 @@ class Directory:
     def __init__(self) -> None:
         self.devices: Dictionary[tuple[str, str]] = Dictionary()
         self.metrics: Dictionary[str] = Dictionary()
+        self._sites: Dictionary[str] = Dictionary()
+        self._names: Dictionary[str] = Dictionary()
+        self._codes = np.empty((0, 2), np.int32)
+        self._coded = 0
         self._keys: Int64 = np.empty(0, np.int64)
         self._sorted: Int64 = np.empty(0, np.int64)
         self._order: Int64 = np.empty(0, np.int64)
@@ -79,6 +85,22 @@ class Directory:
     def metric_of_series(self) -> Int64:
         """int64 (series,), metric numbers."""
         return self._keys & 0xFFFFFFFF
+
+    def device_tags(self, device: Int64) -> dict[str, TagColumn]:
+        """The tags site and device of n rows of device numbers."""
+        count = len(self.devices)
+        if self._coded < count:
+            self._codes = grown(self._codes, count, 0)
+            fresh = self.devices.values[self._coded :]
+            self._codes[self._coded : count] = [(self._sites.id(site), self._names.id(name)) for site, name in fresh]
+            self._coded = count
+        site, name = self._codes[device].T
+        return {"site": _tag(self._sites.values, site), "device": _tag(self._names.values, name)}
+
+    def series_tags(self, series: Int64) -> dict[str, TagColumn]:
+        """The tags site, device and metric of n rows of series numbers."""
+        keys = self._keys[series]
+        return self.device_tags(keys >> 32) | {"metric": _tag(self.metrics.values, keys & 0xFFFFFFFF)}
 
     def series(self, device: Int32, metric: Int32) -> Int32:
         """int32 (n,), the numbers of n (device, metric) pairs, new ones by first appearance.
@@ -139,3 +161,9 @@ class Directory:
         directory._grow()
         directory._add(state["series_keys"])
         return directory
+
+
+def _tag(names: list[str], code: Int32 | Int64) -> TagColumn:
+    """A column of the names that really occur."""
+    used, again = np.unique(code, return_inverse=True)
+    return TagColumn(tuple(names[i] for i in used.tolist()), again.astype(np.int32))
