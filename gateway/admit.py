@@ -31,6 +31,8 @@ from headwater.reasons import DeadLetterReason
 
 # A hostile frame of a hundred bytes may claim 64 Ki readings, so few frames are decoded at a time.
 FRAMES_PER_DECODE_MAX = 128
+# LZ4 costs what the smaller write saves, from about this size on.
+COMPRESS_MIN_READINGS = 1024
 FORGET_AFTER_US = 24 * 3_600 * 1_000_000
 
 
@@ -178,7 +180,7 @@ class Admission:
         )
 
     def _reading_record(self, batch: Batch) -> LogRecord:
-        value = batch_to_arrow(batch)
+        value = batch_to_arrow(batch, compression="lz4" if batch.reading_count >= COMPRESS_MIN_READINGS else None)
         self.counters["record_bytes"] += len(value)
         return LogRecord(
             log_topics.READINGS, batch.shard, str(batch.shard).encode(), value, max(batch.low_watermark_us, 0)

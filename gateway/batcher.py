@@ -66,12 +66,19 @@ class Batcher:
             return
         group = self._open(now_us)
         self._last_us = now_us
-        owed, by_shard = group.owed, group.inbound
+        owed, by_shard, size_bytes = group.owed, group.inbound, 0
         for message in inbound:
-            by_shard.setdefault(message.shard, []).append(message)
+            messages = by_shard.get(message.shard)
+            if messages is None:
+                messages = by_shard[message.shard] = []
+            messages.append(message)
+            size_bytes += len(message.payload)
             if message.ticket >= 0:
-                owed.setdefault(message.session, []).append(message.ticket)
-            group.size_bytes += len(message.payload)
+                tickets = owed.get(message.session)
+                if tickets is None:
+                    tickets = owed[message.session] = []
+                tickets.append(message.ticket)
+        group.size_bytes += size_bytes
         for note in notes:
             group.notes.setdefault(note.shard, []).append(note)
             if note.ticket >= 0 and note.session is not None:

@@ -123,6 +123,7 @@ class Gateway:
             **{f"admitted_{name}": count for name, count in admission.counters.items()},
             **{f"dead_letters_{reason}": count for reason, count in admission.letters.by_reason.items()},
             **self._counters,
+            "received": broker.received,
             "dead_letters": sum(admission.letters.by_reason.values()),
             "connections": broker.connections,
             "devices_online": broker.presence.online,

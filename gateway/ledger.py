@@ -14,45 +14,44 @@ from collections.abc import Iterable
 class AckLedger:
     """Owes PUBACKs.
 
+    Attributes:
+        room: how many more messages may be in flight; at 0 Receive Maximum is reached.
+        is_closed: the connection is over.
+
     >>> ledger = AckLedger(in_flight_max=10)
     >>> first, second = ledger.receive(7), ledger.receive(8)
     >>> ledger.settle([second]), ledger.settle([first])
     ([], [(7, 0), (8, 0)])
     """
 
-    __slots__ = ("_codes", "_durable", "_head", "_ids", "_in_flight_max", "_next", "_waiting", "is_closed")
+    __slots__ = ("_codes", "_durable", "_head", "_ids", "_next", "_waiting", "is_closed", "room")
 
     def __init__(self, in_flight_max: int) -> None:
-        self._in_flight_max = in_flight_max
         self._waiting: deque[int] = deque()
         self._ids: set[int] = set()
         self._codes: dict[int, int] = {}
         self._durable: set[int] = set()
         self._head = 0
         self._next = 0
+        self.room = in_flight_max
         self.is_closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, packet_id: int) -> bool:
-        return packet_id in self._ids
-
-    @property
-    def is_full(self) -> bool:
-        """True when Receive Maximum messages are in flight: nothing more may be received."""
-        return len(self._waiting) >= self._in_flight_max
-
     def receive(self, packet_id: int, code: int = 0) -> int:
         """Notes a message that will be acknowledged with reason `code`; returns its ticket.
 
-        The caller has checked `is_full` and that the packet id is not in flight.
+        Returns -1, and notes nothing, where the packet id is in flight already: one PUBACK is owed for it, and a
+        second one could acknowledge the next message of that id. The caller has seen that there is `room`.
         """
-        assert packet_id not in self._ids
-        assert not self.is_full
+        assert self.room > 0
         assert not self.is_closed
+        if packet_id in self._ids:
+            return -1
         ticket = self._next
         self._next = ticket + 1
+        self.room -= 1
         self._waiting.append(packet_id)
         self._ids.add(packet_id)
         if code:
@@ -77,6 +76,7 @@ class AckLedger:
             due.append((packet_id, codes.pop(head, 0) if codes else 0))
             head += 1
         self._head = head
+        self.room += len(due)
         return due
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def read(packet: memoryview) -> mqtt5.Packet:
     kind, flags = packet[0] >> 4, packet[0] & 0x0F
     reader = Reader(packet, wire.body_start(packet))
     if kind == wire.PUBLISH:
-        return _read_publish(reader, flags)
+        return read_publish(packet)
     if flags != (2 if kind in {wire.SUBSCRIBE, wire.UNSUBSCRIBE} else 0):
         raise MalformedPacketError(f"packet type {kind} with flags {flags}")
     read_body = _READERS.get(kind)
@@ -75,7 +75,14 @@ def _packet_id(reader: Reader) -> int:
     return packet_id
 
 
-def _read_publish(reader: Reader, flags: int) -> mqtt5.PublishPacket:
+def read_publish(packet: memoryview) -> mqtt5.PublishPacket:
+    """Reads a PUBLISH.
+
+    Raises:
+        MalformedPacketError: it is not one.
+    """
+    flags = packet[0] & 0x0F
+    reader = Reader(packet, wire.body_start(packet))
     qos = flags >> 1 & 3
     if qos == 3:
         raise MalformedPacketError("QoS 3")

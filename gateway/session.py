@@ -18,8 +18,11 @@ from gateway import mqtt311, wire
 from gateway.identity import Identity
 from gateway.ledger import AckLedger
 from gateway.limits import TokenBucket
+from headwater.names import DeviceTopic
+from headwater.reasons import DeadLetterReason
 
 Code: TypeAlias = mqtt5.DisconnectReasonCode
+_PUBLISH, _QOS1 = 0x30, 0x02
 _PUBACK_OK = b"\x40\x02"
 
 
@@ -44,13 +47,32 @@ class SessionLimits:
     rate_max_bytes: int
 
 
+@dataclass(slots=True)
+class Route:
+    """Where messages of one topic from one session go.
+
+    Attributes:
+        device_topic: the topic taken apart, None where it is not one of ours.
+        shard: the partition of its device.
+        reason, detail, code: why messages are refused, for people, and as an MQTT 5 reason code; None where not.
+        is_heard: presence knows that the device speaks on this session.
+    """
+
+    device_topic: DeviceTopic | None
+    shard: int
+    reason: DeadLetterReason | None = None
+    detail: str = ""
+    code: int = 0
+    is_heard: bool = False
+
+
 class Host(Protocol):
     """What a session tells; `gateway.broker.Broker` listens."""
 
     def connect(self, session: "Session", packet: mqtt5.ConnectPacket) -> None:
         """A client asks to be let in; the answer may come later."""
 
-    def publish(self, session: "Session", packet: mqtt5.PublishPacket, now_us: int) -> None:
+    def publish(self, session: "Session", packet: mqtt5.PublishPacket, mqtt_topic: str, now_us: int) -> None:
         """A message came."""
 
     def subscribe(self, session: "Session", packet: mqtt5.SubscribePacket) -> None:
@@ -74,6 +96,7 @@ class Session:
         client_id, identity, will, keepalive_us: as agreed in CONNECT; a keepalive of 0 never expires.
         ledger: which PUBACKs are owed.
         last_us: when the client was last heard.
+        routes: where each topic leads; the broker's memory about this session.
         is_stalled: bytes wait because Receive Maximum messages are in flight; the shell stops reading.
         why: why the connection ended, for counters.
     """
@@ -101,6 +124,7 @@ class Session:
         self.started_us = self.last_us = now_us
         self.ledger = AckLedger(limits.receive_max)
         self.is_stalled = False
+        self.routes: dict[str, Route] = {}
         self.dropped = 0
         self.why = ""
 
@@ -124,38 +148,54 @@ class Session:
 
     def _consume(self, view: memoryview, now_us: int) -> int:
         """Handles whole packets from the start of `view`; returns how many bytes they were, and frees the view."""
-        at = 0
+        at = count = 0
+        ledger, packet_max_bytes = self.ledger, self._limits.packet_max_bytes
         with view:
             try:
                 while self.phase is Phase.OPEN or self.phase is Phase.NEW:
-                    self.is_stalled = self.ledger.is_full
+                    self.is_stalled = ledger.room <= 0
                     if self.is_stalled:
                         break
-                    end = wire.packet_end(view, at, self._limits.packet_max_bytes)
+                    end = wire.packet_end(view, at, packet_max_bytes)
                     if not end:
                         break
                     with view[at:end] as packet:
-                        self._handle(packet, now_us)
+                        if packet[0] & 0xF0 == _PUBLISH and self.phase is Phase.OPEN:
+                            self._publish(packet, now_us)
+                            count += 1
+                        else:
+                            self._handle(packet, now_us)
                     at = end
             except (wire.MalformedPacketError, wire.OversizedPacketError) as error:
                 self._malformed(bytes(view[at:]), error, now_us)
                 at = len(view)
+        if count and not self._messages.take(count, now_us):
+            self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
         return at
+
+    def _publish(self, packet: memoryview, now_us: int) -> None:
+        if self.version == 5:
+            mqtt_topic = wire.publish_topic(packet)
+            try:
+                got = mqtt5.read(packet)[0]
+            except (ValueError, IndexError) as error:
+                raise wire.MalformedPacketError(str(error)) from error
+            assert isinstance(got, mqtt5.PublishPacket)
+        else:
+            got = mqtt311.read_publish(packet)
+            mqtt_topic = got.topic
+        qos = packet[0] & 0x06
+        if qos == 0 or (qos == _QOS1 and got.packet_id):
+            self._host.publish(self, got, mqtt_topic, now_us)
+        else:
+            self.disconnect(Code.PROTOCOL_ERROR if qos == _QOS1 else Code.QOS_NOT_SUPPORTED, "qos", now_us)
 
     def _handle(self, packet: memoryview, now_us: int) -> None:
         if self.phase is Phase.NEW:
             self._open(packet)
             return
         got = self._read(packet)
-        if type(got) is mqtt5.PublishPacket:
-            if got.qos == 2 or (got.qos and not got.packet_id):
-                code = Code.QOS_NOT_SUPPORTED if got.qos == 2 else Code.PROTOCOL_ERROR
-                self.disconnect(code, "qos", now_us)
-            elif not self._messages.take(1, now_us):
-                self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
-            else:
-                self._host.publish(self, got, now_us)
-        elif isinstance(got, mqtt5.PingReqPacket):
+        if isinstance(got, mqtt5.PingReqPacket):
             self.write(mqtt5.PingRespPacket())
         elif isinstance(got, mqtt5.PubAckPacket):
             self._acknowledged(got.packet_id)
