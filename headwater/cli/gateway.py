@@ -5,7 +5,6 @@ import asyncio
 import signal
 
 from gateway.bridge import Gateway
-
 from gateway.settings import GatewaySettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, table
@@ -32,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[str, object]:
+async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[str, int]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headwater.errors import SettingsError
-from headwater.instant import parse_duration_us
+from headwater.instant import US_PER_S, parse_duration_us
 from headwater.settings import Table, load_settings
 
 # Table of the settings file → the class that holds it, imported only when settings are read.
@@ -95,9 +95,13 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Gives an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+def stop_on_signals(after_us: int | None = None) -> Iterator[threading.Event]:
+    """Gives an event that SIGINT, SIGTERM and the end of `after_us` set; a second signal ends the process at once."""
     stop = threading.Event()
+    timer = threading.Timer((after_us or 0) / US_PER_S, stop.set)
+    timer.daemon = True
+    if after_us is not None:
+        timer.start()
 
     def ask(number: int, _frame: object) -> None:
         if stop.is_set():
@@ -108,5 +112,6 @@ def stop_on_signals() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
+        timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,55 @@
+"""`headwater up`: gateway, processor and live page in one process, for real devices."""
+
+import argparse
+
+from dashboards.app import make_app
+from dashboards.server import PageServer
+from dashboards.settings import DashboardSettings
+from gateway.settings import GatewaySettings
+from headwater.cli.embedding import build_pipeline, gather
+from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
+
+LOOK_EVERY_S = 0.5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_data_option(parser)
+    parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
+    parser.add_argument("--mqtt-port", type=int, help="TCP port of the gateway; 0 lets the system choose")
+    parser.add_argument("--for", dest="run_us", type=duration, metavar="DURATION", help="end after this time")
+    parser.add_argument("--no-page", action="store_true", help="without the live page")
+    parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs until SIGINT or SIGTERM, then finishes what the log holds."""
+    flags = [] if options.port is None else [f"page.port={options.port}"]
+    flags += [] if options.mqtt_port is None else [f"gateway.port={options.mqtt_port}"]
+    settings = read_settings(options, *flags)
+    page = table(settings, "page", DashboardSettings)
+    with stop_on_signals(options.run_us) as stop:
+        pipeline = build_pipeline(settings)
+        port = pipeline.start()
+        say(f"up: MQTT on {table(settings, 'gateway', GatewaySettings).host}:{port}")
+        server = None
+        if not options.no_page:
+            app = make_app(
+                pipeline.reader,
+                counters=lambda: gather(pipeline),
+                simulator=None,
+                settings=page,
+                clock=pipeline.clock,
+            )
+            server = PageServer(app, page.host, page.port)
+            say(f"up: page on http://{page.host}:{server.start()}/")
+        while not stop.wait(LOOK_EVERY_S):
+            pipeline.check()
+    if server is not None:
+        server.stop()
+    pipeline.stop_stages()
+    counters = gather(pipeline)
+    pipeline.close()
+    if options.json:
+        print_json(counters)
+    return 0
