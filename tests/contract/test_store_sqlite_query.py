@@ -1,5 +1,6 @@
 """Answers of the SQLite store's reader against brute force over what was written."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from headwater.frame import Summaries
 from headwater.io import store_sqlite_series
 from headwater.io.store_sqlite import CHANGES_MAX, SqliteStore
 from headwater.io.store_sqlite_query import StoreReader
+from headwater.io.store_sqlite_sql import connect
 from headwater.points import DeviceAccount, PointTable, StoreWrite, tag_column
 
 S = 1_000_000
@@ -354,3 +356,19 @@ def test_readers_in_other_threads_see_whole_writes_only_and_miss_none(pair: Pair
         ended.set()
         assert [follower.result() for follower in followers] == [(1_500, True)] * 3
     assert pair.reader.counts()["readings"] == 1_500
+
+
+def test_sql_over_single_readings_finds_them_all(pair: Pair, tmp_path: Path) -> None:
+    rng, seqs = np.random.default_rng(2), {}
+    for _ in range(5):
+        batch = store_writes.batch(rng, seqs)
+        pair.write(replace(batch, epoch=np.full(6, EPOCHS[1], np.uint64), seq=np.arange(6) + 10 * len(pair.batches)))
+    connection = connect(tmp_path / "store.db")
+    sql = "SELECT time_us, value, quality FROM telemetry WHERE site = ? AND device = ? AND metric = ? ORDER BY time_us"
+    found = connection.execute(sql, KEY).fetchall()
+    expected = pair.rows(*KEY)
+    assert [(row[0], row[2]) for row in found] == [(row[0], row[2]) for row in expected]
+    assert sorted(row[1] for row in found) == pytest.approx(sorted(row[1] for row in expected), rel=1e-14)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM frame")
+    connection.close()
