@@ -63,9 +63,6 @@ def test_units_of_one_kind_differ():
     temperatures = [values(plant, pump, START_S, START_S + 600)["speed_rpm"].mean() for pump in pumps]
     assert len({round(value) for value in temperatures}) > len(pumps) // 2
 
-
-def test_weather_is_shared_within_a_site_and_differs_between_sites():
-
     day = range(0, 86_400, 600)
     north = ambient_cel(1, "north-works", START_S, START_S + 86_400)[list(day)]
     again = ambient_cel(1, "north-works", START_S, START_S + 86_400)[list(day)]
