@@ -7,8 +7,9 @@ from cloud_processor.pipeline_rows import PipelineRows
 from cloud_processor.settings import ProcessorSettings
 from cloud_processor.twin import Twin
 from headwater.pane_windows import PaneWindows
+from headwater.series_windows import SeriesWindows
 from headwater.task import Operator, Task, TaskLimits
-from headwater.window import AlignedWindower, Cumulative, Sliding, Tumbling, parse_windower
+from headwater.window import AlignedWindower, Count, Cumulative, Global, Session, Sliding, Tumbling, parse_windower
 
 
 def build_task(settings: ProcessorSettings, shard: int) -> Task:
@@ -65,4 +66,6 @@ def window_operators(settings: ProcessorSettings) -> list[Operator]:
         operators.append(
             PaneWindows(aligned, allowed_lateness_us=settings.allowed_lateness_us, quantiles=settings.quantiles)
         )
+    kept = [w for w in windowers if isinstance(w, Session | Count | Global)]
+    operators += [SeriesWindows(w, allowed_lateness_us=settings.allowed_lateness_us) for w in kept]
     return operators
