@@ -285,7 +285,7 @@ class Broker:
         """A configuration or a command: passed on at once; a retained configuration also goes to the registry."""
         retain = packet.retain and device_topic.leaf in _RETAINED_LEAVES
         fits = len(packet.payload) <= CONFIG_MAX_BYTES
-        kept = fits and self._retain_and_route(packet.topic, packet.payload, packet.qos, retain=retain)
+        kept = fits and self._retain_and_route(packet.topic, packet.payload, int(packet.qos), retain=retain)
         self.counters["orders" if kept else "orders_refused"] += 1
         if retain and kept:
             shard = shard_of(device_topic.site, device_topic.device, self._partitions)

@@ -38,7 +38,13 @@ def read(packet: memoryview) -> mqtt5.Packet:
     read_body = _READERS.get(kind)
     if read_body is None:
         raise MalformedPacketError(f"packet type {kind} from a client")
-    result = read_body(reader)
+    try:
+        result = read_body(reader)
+    except MalformedPacketError:
+        raise
+    except ValueError as error:
+        # The packets of `mqtt5` check their fields, such as topic filters, when they are made.
+        raise MalformedPacketError(str(error)) from error
     if not reader.is_done:
         raise MalformedPacketError(f"packet type {kind} has bytes to spare")
     return result
@@ -88,14 +94,14 @@ def read_publish(packet: memoryview) -> mqtt5.PublishPacket:
         raise MalformedPacketError("QoS 3")
     mqtt_topic = reader.text()
     packet_id = _packet_id(reader) if qos else None
-    return mqtt5.PublishPacket(
-        mqtt_topic,
-        bytes(reader.rest()),
-        qos=_QOS[qos],
-        retain=bool(flags & 1),
-        packet_id=packet_id,
-        duplicate=bool(flags & 8),
-    )
+    payload = bytes(reader.rest())
+    retain, duplicate = bool(flags & 1), bool(flags & 8)
+    try:
+        return mqtt5.PublishPacket(
+            mqtt_topic, payload, qos=_QOS[qos], retain=retain, packet_id=packet_id, duplicate=duplicate
+        )
+    except ValueError as error:
+        raise MalformedPacketError(str(error)) from error
 
 
 def _read_connect(reader: Reader) -> mqtt5.ConnectPacket:
@@ -152,8 +158,8 @@ _READERS: dict[int, Callable[[Reader], mqtt5.Packet]] = {
 
 def _write_publish(packet: mqtt5.PublishPacket) -> bytes:
     mqtt_topic = packet.topic.encode()
-    head = 0x30 | packet.duplicate << 3 | packet.qos << 1 | packet.retain
-    packet_id = packet.packet_id.to_bytes(2, "big") if packet.qos and packet.packet_id else b""
+    head = 0x30 | packet.duplicate << 3 | int(packet.qos) << 1 | packet.retain
+    packet_id = packet.packet_id.to_bytes(2, "big") if packet.packet_id else b""
     body = len(mqtt_topic).to_bytes(2, "big") + mqtt_topic + packet_id + packet.payload
     return bytes((head,)) + _varint(len(body)) + body
 

@@ -156,6 +156,8 @@ class Session:
                     self.is_stalled = ledger.room <= 0
                     if self.is_stalled:
                         break
+                    if self.phase is Phase.NEW and at < len(view) and view[at] != wire.CONNECT << 4:
+                        raise wire.MalformedPacketError("the first packet is not CONNECT")
                     end = wire.packet_end(view, at, packet_max_bytes)
                     if not end:
                         break
@@ -220,8 +222,6 @@ class Session:
     def _open(self, packet: memoryview) -> None:
         """Reads the first packet, which must be CONNECT, and learns the version from it."""
         self.phase = Phase.CHECKING
-        if packet[0] != wire.CONNECT << 4:
-            raise wire.MalformedPacketError("the first packet is not CONNECT")
         reader = wire.Reader(packet, wire.body_start(packet))
         name, level = reader.text(), reader.number(1)
         if name == "MQTT" and level == 5:

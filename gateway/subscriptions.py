@@ -106,6 +106,8 @@ class Subscriptions(Generic[_S]):
         found = dict(exact) if exact else {}
         levels = mqtt_topic.split("/")
         for (session, _), (pattern, topic_filter) in self._wild.items():
-            if matches(pattern, levels) and (session not in found or int(found[session].max_qos) < int(topic_filter.max_qos)):
+            if matches(pattern, levels) and (
+                session not in found or int(found[session].max_qos) < int(topic_filter.max_qos)
+            ):
                 found[session] = topic_filter
         return list(found.items())
