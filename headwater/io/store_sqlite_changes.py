@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,20 +81,29 @@ def _readings(connection: sqlite3.Connection, ids: list[int]) -> list[dict[str, 
     heads = np.flatnonzero(
         (np.diff(device[order], prepend=-1) != 0) | (np.diff(columns.metric[order], prepend=-1) != 0)
     )
+    names = {
+        number: connection.execute("SELECT text FROM name WHERE id = ?", (number,)).fetchone()[0]
+        for number in np.unique(columns.metric).tolist()
+    }
+    owners = {
+        number: connection.execute("SELECT site, device FROM device_name WHERE id = ?", (number,)).fetchone()
+        for number in np.unique(device).tolist()
+    }
+    sorted_columns = [column[order] for column in (columns.time_us, columns.value, columns.quality)]
+    owner, metric = device[order][heads].tolist(), columns.metric[order][heads].tolist()
+    marks = [*heads.tolist(), len(order)]
     answer = []
-    for rows in np.split(order, heads[1:]):
-        site, name = connection.execute(
-            "SELECT site, device FROM device_name WHERE id = ?", (int(device[rows[0]]),)
-        ).fetchone()
-        metric = connection.execute("SELECT text FROM name WHERE id = ?", (int(columns.metric[rows[0]]),)).fetchone()[0]
+    for at, (lo, hi) in enumerate(pairwise(marks)):
+        time_us, value, quality = (column[lo:hi] for column in sorted_columns)
+        site, name = owners[owner[at]]
         answer.append(
             {
                 "site": site,
                 "device": name,
-                "metric": metric,
-                "time_us": columns.time_us[rows],
-                "value": columns.value[rows],
-                "quality": columns.quality[rows],
+                "metric": names[metric[at]],
+                "time_us": time_us,
+                "value": value,
+                "quality": quality,
             }
         )
     return answer

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,3 +234,60 @@ def test_a_dead_letter_with_half_a_surrogate_pair_is_kept(path: Path, store: Sql
     store.write(StoreWrite(dead_letters=(letter,)))
     (row,) = store_writes.contents_sqlite(path)["letters"]
     assert row.source == "hw/1/?/b/frame"
+
+
+def _halved(raw: bytearray) -> bytes:
+    return bytes(raw[: len(raw) // 8192 * 4096])
+
+
+def _torn(raw: bytearray) -> bytes:
+    return bytes(raw[: len(raw) // 2 + 777])
+
+
+def _zeroed(raw: bytearray) -> bytes:
+    return bytes(len(raw))
+
+
+def _header_only(raw: bytearray) -> bytes:
+    return bytes(raw[:100])
+
+
+def _schema_gone(raw: bytearray) -> bytes:
+    return bytes(raw[:100]) + bytes(4096 - 100) + bytes(raw[4096:])
+
+
+def _scribbled(raw: bytearray) -> bytes:
+    rng = np.random.default_rng(1)
+    for at in rng.integers(0, len(raw), 200).tolist():
+        raw[at] ^= 0x5A
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("spoil", [_halved, _torn, _zeroed, _header_only, _schema_gone, _scribbled])
+def test_a_store_starts_and_takes_writes_whatever_happened_to_its_file(
+    path: Path, spoil: Callable[[bytearray], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(path)
+    for seed in range(4):
+        store.write(random_write(seed))
+    store.close()
+    path.write_bytes(spoil(bytearray(path.read_bytes())))
+    with caplog.at_level(logging.CRITICAL):
+        store = SqliteStore(path)
+    assert store.set_aside is not None
+    assert str(store.set_aside) in caplog.text
+    store.write(random_write(1))
+    store.close()
+    assert store_writes.contents_sqlite(path)["frames"]
+
+
+def test_a_spoilt_write_ahead_file_costs_nothing_that_was_checkpointed(path: Path) -> None:
+    store = SqliteStore(path)
+    store.write(random_write(1))
+    store.close()
+    before = store_writes.contents_sqlite(path)
+    path.with_name("store.db-wal").write_bytes(b"\x37\x7f\x06\x82" + bytes(range(256)) * 40)
+    store = SqliteStore(path)
+    assert store.set_aside is None
+    store.close()
+    assert store_writes.contents_sqlite(path) == before
