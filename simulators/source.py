@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from headwater.errors import SettingsError
 from headwater.frame import Block
+from headwater.instant import US_PER_S
 from headwater.metric import Metric
 from headwater.ports import Clock
 from headwater.vibration import WAVEFORM
@@ -65,7 +66,7 @@ class SimulatedSource:
         """What the machine delivers; with raw bursts the waveform stands for its features."""
         if self._mode == "features":
             return self._machine.metrics
-        sampled = tuple(metric for metric in self._machine.metrics if metric.every_us == 1_000_000)
+        sampled = tuple(metric for metric in self._machine.metrics if metric.every_us == US_PER_S)
         if self._mode == "waveform" and len(sampled) < len(self._machine.metrics):
             return (*sampled, Metric(WAVEFORM, "m/s2", -2000.0, 2000.0, resolution=0.01, every_us=round(1e6 / RATE_HZ)))
         return sampled

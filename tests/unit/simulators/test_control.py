@@ -104,6 +104,16 @@ def test_a_long_sleep_is_not_made_up_for(plant, clock):
     assert len(readings(source.read(clock.now_us()), "flow_m3h")) == 5
 
 
+def test_a_new_plant_may_begin_with_a_past_and_catches_up_at_once(plant, clock):
+    source = SimulatedSource({"plant": plant, "index": 0, "history_s": 90}, clock)
+    source.open()
+    clock.advance(US_PER_S)
+    assert len(readings(source.read(clock.now_us()), "flow_m3h")) == 91
+    source.open()
+    clock.advance(US_PER_S)
+    assert len(readings(source.read(clock.now_us()), "flow_m3h")) == 1
+
+
 def test_a_wall_clock_that_is_set_back_does_not_stop_the_sampling(plant, clock):
     source = SimulatedSource({"plant": plant, "index": 0}, clock)
     source.open()
