@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.frame import Summaries
@@ -20,6 +20,7 @@ from headwater.summary import merge, merge_rows, summarize
 from headwater.summary_rows import concat_summaries, take_summaries
 
 EXACT = ("metric", "start_us", "width_us", "count", "min", "max", "first", "last", "first_us", "last_us")
+relaxed = settings(deadline=None)
 SKETCH = ("sketch_start", "sketch_key", "sketch_count")
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9)
 readings = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), finite), max_size=40)
@@ -41,11 +42,13 @@ def assert_same(a: Summaries, b: Summaries) -> None:
     assert np.all(np.abs(a.m2 - b.m2) <= 1e-12 * np.maximum(a.m2, a.count * scale * scale))
 
 
+@relaxed
 @given(readings, readings)
 def test_merging_commutes(a: list[tuple[int, int, float]], b: list[tuple[int, int, float]]) -> None:
     assert_same(merge(panes_of(a), panes_of(b)), merge(panes_of(b), panes_of(a)))
 
 
+@relaxed
 @given(readings, readings, readings)
 def test_merging_is_associative_and_equals_summarizing_all_at_once(
     a: list[tuple[int, int, float]], b: list[tuple[int, int, float]], c: list[tuple[int, int, float]]
@@ -56,6 +59,7 @@ def test_merging_is_associative_and_equals_summarizing_all_at_once(
     assert_same(left, merge_rows(panes_of(a + b + c)))
 
 
+@relaxed
 @given(readings)
 def test_empty_is_neutral_and_merging_alone_changes_nothing(rows: list[tuple[int, int, float]]) -> None:
     once = merge_rows(panes_of(rows))
@@ -141,6 +145,7 @@ def test_rows_can_be_picked_with_their_sketches() -> None:
 wild = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@relaxed
 @given(st.lists(wild, min_size=1), st.floats(0, 1))
 def test_a_quantile_is_within_the_promised_relative_error_of_numpy(values: list[float], q: float) -> None:
     value = np.array(values)
@@ -165,6 +170,7 @@ def test_quantiles_agree_with_numpy_on_many_rows(q: float) -> None:
     assert np.isnan(found[20]).all()
 
 
+@relaxed
 @given(st.lists(wild, min_size=2))
 def test_keys_are_monotone_and_their_own_representatives_keys(values: list[float]) -> None:
     value = np.sort(np.array(values))

@@ -20,7 +20,7 @@ from headwater.reasons import DeadLetterReason
 
 FAR_US = 1 << 60
 slow = settings(
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40, deadline=None
 )
 
 
@@ -43,6 +43,7 @@ tables = st.integers(1, 5).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(tables, max_size=5))
 def test_many_tables_decode_as_they_were_coded(many: list[list[list[int]]]) -> None:
     coded = [encode_columns(np.array(table, np.int64), np.zeros(len(table), np.uint8)) for table in many]
@@ -53,6 +54,7 @@ def test_many_tables_decode_as_they_were_coded(many: list[list[list[int]]]) -> N
     assert decode_integers(layout).tolist() == [number for table in many for column in table for number in column]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=64), min_size=1, max_size=20))
 def test_any_column_of_floats_keeps_its_bits(values: list[float]) -> None:
     value = np.array([values])
@@ -146,7 +148,7 @@ def test_taking_all_frames_is_the_batch_itself() -> None:
     assert take_frames(batch, np.ones(3, bool)) is batch
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_and_nothing_else_happens(payload: bytes) -> None:
     for head in (b"", b"H\x10", b"H\x11"):
