@@ -9,7 +9,6 @@ returns. A damaged file is set aside; what is readable in it is sent on, the res
 """
 
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from edge_agent.pack import Draft, Lane
 from edge_agent.spool_file import (
+    DATABASE_ERRORS,
     SpoolDamagedError,
     SpoolLock,
     SpoolUnavailableError,
@@ -37,6 +37,7 @@ from edge_agent.spool_rows import (
     SpoolCounters,
     Stored,
     declare,
+    delete_row,
     drop_oldest,
     forget_freed,
     forget_strays,
@@ -225,10 +226,7 @@ class Spool:
     def _give_up(self, epoch: int, seq: int, now_us: int) -> None:
         """Deletes a row that fails its CRC and declares it."""
         with self._transaction(now_us):
-            if epoch == self.epoch:
-                self._connection.execute("DELETE FROM frames WHERE seq = ?", (seq,))
-            else:
-                self._connection.execute("DELETE FROM strays WHERE epoch = ? AND seq = ?", (str(epoch), seq))
+            delete_row(self._connection, epoch, seq, is_own=epoch == self.epoch)
             declare(self._connection, [Gap(epoch, seq, seq, GapReason.SPOOL_DAMAGED, -1, now_us)])
             held = self._counted()
         self._held = held
@@ -313,7 +311,7 @@ class Spool:
     def acknowledge(self, epoch: int, contiguous: int, now_us: int) -> bool:
         """Frees what is durable elsewhere; False if the acknowledgement claims more than was ever assigned.
 
-        Frames of this epoch are gone for the sender at once and deleted with the next append or `settle`.
+        Frames of this epoch are gone for the sender at once, and deleted with the next append or `settle`.
         """
         if epoch == self.epoch:
             if contiguous > self._held.assigned:
@@ -391,8 +389,8 @@ class Spool:
         """Turns the database's errors into ours; damage found while running replaces the file (if `now_us` is given)."""
         try:
             yield
-        except (sqlite3.DatabaseError, SpoolDamagedError) as error:
-            known = classified(error, self.path) if isinstance(error, sqlite3.Error) else error
+        except (*DATABASE_ERRORS, SpoolDamagedError) as error:
+            known = classified(error, self.path) if isinstance(error, DATABASE_ERRORS) else error
             if now_us is None or not isinstance(known, SpoolDamagedError):
                 raise known from error
             self._connection.close()

@@ -17,6 +17,9 @@ APPLICATION_ID: Final = 0x48775370  # "HwSp"
 SCHEMA_VERSION: Final = 1
 CHECKED_BYTES_MAX: Final = 32 * 1024 * 1024  # A larger file is checked as it is read: every row has a CRC.
 
+# The sqlite3 module decodes messages and texts strictly: a damaged schema can surface as a UnicodeDecodeError.
+DATABASE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE frames (
@@ -44,7 +47,7 @@ class SpoolDamagedError(CorruptStateError):
     """The spool's file fails its own checks."""
 
 
-def classified(error: sqlite3.Error, path: Path) -> HeadwaterError:
+def classified(error: Exception, path: Path) -> HeadwaterError:
     """Tells a damaged file from a disk that is full, gone or slow."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     damaged = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
@@ -109,7 +112,7 @@ def connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-1024")
         connection.execute("PRAGMA journal_size_limit=4194304")
-    except sqlite3.Error:
+    except DATABASE_ERRORS:
         connection.close()
         raise
     return connection
@@ -169,11 +172,11 @@ def checked(path: Path) -> sqlite3.Connection:
         if version != SCHEMA_VERSION:
             raise SpoolDamagedError(f"spool {path} has schema version {version}, this agent reads {SCHEMA_VERSION}")
         if path.stat().st_size <= CHECKED_BYTES_MAX:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise SpoolDamagedError(f"spool {path}: {verdict}")
-    except (sqlite3.Error, HeadwaterError) as error:
+    except (*DATABASE_ERRORS, HeadwaterError) as error:
         if connection is not None:
             connection.close()
-        raise classified(error, path) if isinstance(error, sqlite3.Error) else error from error
+        raise classified(error, path) if isinstance(error, DATABASE_ERRORS) else error from error
     return connection

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from edge_agent.pack import Lane
-from edge_agent.spool_file import put_meta, row_crc
+from edge_agent.spool_file import SpoolDamagedError, put_meta, row_crc
 from edge_agent.spool_salvage import COLUMNS
 from headwater.codec import decode_frame, encode_frame
 from headwater.errors import HeadwaterError
@@ -105,6 +105,14 @@ def insert_frame(connection: sqlite3.Connection, frame: Frame, lane: Lane, paylo
     )
 
 
+def delete_row(connection: sqlite3.Connection, epoch: int, seq: int, *, is_own: bool) -> None:
+    """Deletes one frame."""
+    if is_own:
+        connection.execute("DELETE FROM frames WHERE seq = ?", (seq,))
+    else:
+        connection.execute("DELETE FROM strays WHERE epoch = ? AND seq = ?", (str(epoch), seq))
+
+
 def promote(connection: sqlite3.Connection, assigned: int, from_us: int) -> None:
     """Moves recent frames into the urgent lane."""
     connection.execute(
@@ -178,13 +186,20 @@ def declare(connection: sqlite3.Connection, gaps: Sequence[Gap]) -> None:
 
 
 def take_due(connection: sqlite3.Connection) -> list[Gap]:
-    """Takes out the declarations that wait."""
+    """Takes out the declarations that wait.
+
+    Raises:
+        SpoolDamagedError: they are not what was written.
+    """
     rows = connection.execute(
         "SELECT epoch, from_seq, to_seq, reason, readings, declared_us FROM gaps_due ORDER BY id"
     ).fetchall()
     if rows:
         connection.execute("DELETE FROM gaps_due")
-    return [Gap(int(epoch), first, last, GapReason(reason), *numbers) for epoch, first, last, reason, *numbers in rows]
+    try:
+        return [Gap(int(epoch), first, last, GapReason(reason), *rest) for epoch, first, last, reason, *rest in rows]
+    except (ValueError, TypeError) as error:
+        raise SpoolDamagedError(f"spool: a declaration can't be read: {error}") from error
 
 
 def renumber(connection: sqlite3.Connection, former: int, epoch: int, freed: int, opened_at: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.spool_file import SpoolDamagedError, connected, get_meta, row_crc
+from edge_agent.spool_file import DATABASE_ERRORS, SpoolDamagedError, connected, get_meta, row_crc
 from headwater.frame import Gap
 from headwater.reasons import GapReason
 
@@ -57,19 +57,19 @@ def salvaged(aside: Path, into: sqlite3.Connection, epoch_noted: int, now_us: in
     """
     found = Salvage(epoch_noted)
     freed = 0
-    with suppress(sqlite3.DatabaseError), closing(connected(aside)) as damaged:
-        with suppress(sqlite3.DatabaseError, SpoolDamagedError, ValueError):
+    with suppress(*DATABASE_ERRORS), closing(connected(aside)) as damaged:
+        with suppress(*DATABASE_ERRORS, SpoolDamagedError, ValueError):
             found.epoch = get_meta(damaged, "epoch")
             freed = get_meta(damaged, "freed")
         if found.epoch:
             for row in _readable(damaged, freed):
                 into.execute(_KEEP, (str(found.epoch), *row))
                 found.seqs.append(row[0])
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*DATABASE_ERRORS):
             for epoch, *row in damaged.execute(f"SELECT epoch, {COLUMNS} FROM strays ORDER BY epoch, seq"):  # noqa: S608 constant
                 if str(epoch).isdigit() and _is_whole(tuple(row)):
                     into.execute(_KEEP, (epoch, *row))
-        with suppress(sqlite3.DatabaseError, ValueError):
+        with suppress(*DATABASE_ERRORS, ValueError):
             found.gaps = [
                 Gap(int(epoch), start, stop, GapReason(reason), readings, declared)
                 for epoch, start, stop, reason, readings, declared in damaged.execute(
@@ -100,14 +100,14 @@ def _readable(connection: sqlite3.Connection, freed: int) -> Iterator[Row]:
         try:
             query = f"SELECT {COLUMNS} FROM frames NOT INDEXED WHERE seq > ? ORDER BY seq"  # noqa: S608 constant
             for row in connection.execute(query, (after,)):
-                after = max(after, row[0])
                 if _is_whole(row) and row[0] not in seen:
+                    after = max(after, row[0])
                     seen.add(row[0])
                     yield row
             break
-        except sqlite3.DatabaseError:
+        except DATABASE_ERRORS:
             after, leap = after + leap, leap * 2
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*DATABASE_ERRORS):
         query = f"SELECT {COLUMNS} FROM frames NOT INDEXED WHERE seq > ? ORDER BY seq DESC"  # noqa: S608 constant
         for row in connection.execute(query, (freed,)):
             if row[0] in seen:
