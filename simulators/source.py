@@ -49,8 +49,8 @@ class SimulatedSource:
             raise SettingsError(
                 f"source simulated: vibration {self._mode!r} must be one of {', '.join(VIBRATION_MODES)}"
             )
-        self._history_us = _integer(options, "history_s", 0, 0) * 1_000_000
-        self._catch_up_us = max(_integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * 1_000_000, self._history_us)
+        self._history_us = _integer(options, "history_s", 0, 0) * US_PER_S
+        self._catch_up_us = _integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * US_PER_S + self._history_us
         self._plant: Plant = options.get("plant") or _plant(options, clock, has_vibration=self._mode != "off")
         self._control: LiveFaults | None = options.get("control")
         self._machine = _choose(self._plant, options)
