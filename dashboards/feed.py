@@ -69,6 +69,7 @@ class Feed:
         self._anomaly_seen: set[tuple[Any, ...]] | None = None
         self._cursors: dict[str, dict[str, int]] = {}
         self._simulator_sent = ""
+        self.counters: Mapping[str, Any] = {}
         self._stages = overview.stage_rows({}, {})
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
 
@@ -112,7 +113,7 @@ class Feed:
         while not self._is_closing:
             if self._listeners or self._counters is not None:
                 try:
-                    self.observe()
+                    await self.observe()
                     await self.tick()
                 except (HeadwaterError, OSError) as error:
                     self.errors += 1
@@ -144,17 +145,9 @@ class Feed:
         self._news = anyio.Event()
 
     @property
-    def counters(self) -> dict[str, Any]:
-        """The stages' counters now; {} where the page runs apart from them."""
-        return self._counters() if self._counters is not None else {}
-
-    @property
     def _live(self) -> Mapping[str, Mapping[str, Any]]:
-        return self._live_of(self.counters)
-
-    @staticmethod
-    def _live_of(counters: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-        devices = counters.get("agents", {}).get("devices", {})
+        """The agents' own counters by "site/device"; {} where the page runs apart from them."""
+        devices = self.counters.get("agents", {}).get("devices", {})
         return devices if isinstance(devices, Mapping) else {}
 
     async def fleet(self) -> dict[str, Any]:
@@ -248,7 +241,7 @@ class Feed:
 
     async def pipeline(self) -> dict[str, Any]:
         """The stages with totals and rates, the sites' spools, and the account of every frame."""
-        self.observe()
+        await self.observe()
         now_us = self._clock.now_us()
         accounts = await self.calls.get("accounts", 2 * self._settings.tick_us, self.reader.accounts)
         devices = await self.calls.get("devices", self._settings.tick_us, self.reader.devices)
@@ -262,21 +255,26 @@ class Feed:
             "account": overview.totals(accounts),
         }
 
-    def observe(self) -> None:
-        """Notes the stages' rates and the sites' spools once a second, so that charts begin with a past."""
-        now_us = self._clock.now_us()
-        if self._counters is None or (self.history and now_us - self.history[-1]["now_us"] < HISTORY_STEP_US):
+    async def observe(self) -> None:
+        """Reads the stages' counters at most once per tick, in a worker thread: a store counts its rows for them.
+
+        Once a second their rates and the sites' spools go into `history`, so that charts begin with a past.
+        """
+        if self._counters is None:
             return
-        counters = self._counters()
+        self.counters = await self.calls.get("counters", self._settings.tick_us, self._counters)
+        now_us = self._clock.now_us()
+        if self.history and now_us - self.history[-1]["now_us"] < HISTORY_STEP_US:
+            return
+        counters = overview.with_log(self.counters)
         rates = self._rates.update(self._clock.monotonic_us(), flatten(counters))
-        stages = overview.stage_rows(counters, rates)
-        self._stages = stages
+        self._stages = overview.stage_rows(counters, rates)
         sites: dict[str, int] = {}
-        for name, agent in self._live_of(counters).items():
+        for name, agent in self._live.items():
             site = name.partition("/")[0]
             sites[site] = sites.get(site, 0) + int(agent.get("buffered", 0))
         self.history.append(
-            {"now_us": now_us, "rates": {row["stage"]: row["rate"] for row in stages}, "sites": sites or None}
+            {"now_us": now_us, "rates": {row["stage"]: row["rate"] for row in self._stages}, "sites": sites or None}
         )
 
     async def _tick_simulator(self, simulator: SimulatorControl) -> None:

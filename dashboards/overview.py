@@ -6,7 +6,7 @@ from typing import Any
 from dashboards.rates import flatten
 
 STAGES = ("agents", "gateway", "log", "processor", "store")
-MAIN_COUNTERS = ("readings", "frames", "messages", "records", "batches", "rows")
+MAIN_COUNTERS = ("sampled", "readings", "frames", "messages", "records", "commits", "batches", "rows")
 ACCOUNT_FRAMES = ("assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown", "duplicates")
 ACCOUNT_READINGS = ("readings_stored", "acquired", "suppressed", "aggregated", "dropped")
 SEVERITY_RANK = {"info": 1, "warning": 2, "critical": 3}
@@ -131,6 +131,20 @@ def stage_rows(counters: Mapping[str, Any], rates: Mapping[str, float]) -> list[
     return rows
 
 
+def with_log(counters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the counters with those of the log, which its writer and its reader keep where it keeps none itself.
+
+    >>> with_log({"gateway": {"commits": 3}, "processor": {"lag_records": 1}})["log"]
+    {'commits': 3, 'lag_records': 1}
+    """
+    if counters.get("log") is not None:
+        return counters
+    gateway, processor = counters.get("gateway") or {}, counters.get("processor") or {}
+    written = {key: gateway[key] for key in ("commits", "admitted_batches", "admitted_record_bytes") if key in gateway}
+    read = {key: processor[key] for key in ("lag_records", "lag_s") if key in processor}
+    return {**counters, "log": written | read}
+
+
 def main_counter(flat: Mapping[str, Any]) -> str:
     """Returns the counter that stands for a stage: readings before frames before anything else; "" if there is none.
 
@@ -139,6 +153,6 @@ def main_counter(flat: Mapping[str, Any]) -> str:
     """
     for word in MAIN_COUNTERS:
         for key in flat:
-            if key == word or key.startswith(f"{word}_"):
+            if word in key.split("_") and not key.startswith("dead_letters"):
                 return key
     return ""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 TEXT_MAX = 400
+# Columns are rounded within these magnitudes, where scaling is exact enough; others go as they are.
+SMALL, LARGE = 1e-9, 1e12
 
 
 def plain(value: Any) -> Any:
@@ -43,10 +45,10 @@ def _column(column: np.ndarray[Any, Any]) -> list[Any]:
     if column.dtype.kind != "f":
         return [plain(item) for item in column.tolist()] if column.dtype.kind in "OSU" else list(column.tolist())
     finite = np.isfinite(column)
-    magnitude = np.floor(np.log10(np.maximum(np.abs(np.where(finite, column, 1.0)), 1e-300)))
-    digits = np.clip(6 - magnitude, -12, 12).astype(np.int64)
-    scale = 10.0 ** np.abs(digits)
-    rounded = np.where(digits >= 0, np.round(column * scale) / scale, np.round(column / scale) * scale)
+    is_plain = finite & (np.abs(column) > SMALL) & (np.abs(column) < LARGE)
+    safe = np.where(is_plain, column, 1.0)
+    scale = 10.0 ** (6 - np.floor(np.log10(np.abs(safe))))
+    rounded = np.where(is_plain, np.round(safe * scale) / scale, column)
     return [value if good else None for value, good in zip(rounded.tolist(), finite.tolist(), strict=True)]
 
 

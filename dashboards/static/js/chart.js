@@ -70,7 +70,7 @@ export class Chart {
     this.dirty = true;
     this.drag = null;
     this.lastStart = 0;
-    this.summaryAt = 0;
+    this.summaryAt = -Infinity;
     this.read = h("output.chart-read", { "aria-live": "off" });
     this.canvas = h("canvas", { tabindex: 0, role: "img", "aria-label": label });
     this.plot = h("div.chart-plot", { vars: { "--chart-height": `${height}px` } }, this.canvas);

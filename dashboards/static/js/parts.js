@@ -38,7 +38,7 @@ export function scaleOf(row) {
 
 /** Why: the sentence, the numbers, the drawing. */
 export function why(row) {
-  const term = (name, words) => [h("dt", {}, name), h("dd", {}, words)];
+  const term = (name, words) => h("div", {}, h("dt", {}, name), h("dd", {}, words));
   return h("div.why", {},
     h("dl.terms", {},
       term("Value", format.value(row.value)),

@@ -13,9 +13,11 @@ const STAGES = {
   processor: ["Processor", "dedupes, windows, health", "cpu"],
   store: ["Store", "each reading once", "disk"],
 };
-const SHOWN_FIRST = /^(readings|frames|messages|records|batches|rows|bytes|lag|late|duplicates|dead_letters|errors|p95_ms|write_p95_ms|watermark)/;
+// What people ask a stage first; the API tells all counters.
+const SHOWN = ["sampled", "published", "published_bytes", "buffered", "admitted_readings", "admitted_frames", "readings", "frames", "commits", "records", "rows",
+  "admitted_record_bytes", "bytes", "dead_letters", "devices_online", "duplicates", "late", "lag_records", "lag", "event_to_stored_p95_ms", "p95_ms", "write_p95_ms", "anomalies", "gaps", "size_bytes"];
 const SHOWN_MAX = 5;
-const words = (key) => key.replaceAll("_", " ").replaceAll(".", " · ");
+const words = (key) => key.replace(/^admitted_/, "").replaceAll("_", " ").replaceAll(".", " · ");
 
 class Stage {
   constructor(name) {
@@ -35,7 +37,7 @@ class Stage {
     }
     text(this.rate, row.rate === null ? "–" : format.compact(row.rate));
     text(this.unit, row.main ? `${words(row.main)} / s` : "");
-    const first = keys.filter((key) => SHOWN_FIRST.test(key) && format.isNumber(row.totals[key]));
+    const first = SHOWN.filter((key) => format.isNumber(row.totals[key]));
     const shown = (first.length ? first : keys.filter((key) => format.isNumber(row.totals[key]))).slice(0, SHOWN_MAX);
     put(this.list, shown.map((key) => [h("dt", {}, words(key)), h("dd", {}, format.compact(row.totals[key]))]));
   }
@@ -95,7 +97,7 @@ export function pipelineScreen({ main, live }) {
       rates[row.stage] = row.rate;
     }
     // A pipe shows readings where the stage counts them: the log counts records, so it borrows the gateway's figure.
-    const readings = Object.fromEntries(body.stages.map((row) => [row.stage, row.main.startsWith("readings") ? row.rate : null]));
+    const readings = Object.fromEntries(body.stages.map((row) => [row.stage, /readings/.test(row.main) ? row.rate : null]));
     for (const [name, one] of pipes) one.set(readings[name] ?? readings.gateway ?? rates[name] ?? 0);
     for (const [i, name] of ["gateway", "store"].entries()) if (format.isNumber(rates[name])) chart.append([body.now_us], [rates[name]], i);
     books.set(sums);
