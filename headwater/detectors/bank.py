@@ -208,7 +208,8 @@ def limits_for(budget_per_week: float) -> dict[str, float]:
     return {
         "level": normal(READINGS_PER_WEEK),
         "spike": normal(READINGS_PER_WEEK),
-        "change": normal(READINGS_PER_WEEK / SLOT / 2),
+        # Weather and demand wander in ways that no variance learnt in a day covers: one tenth on top.
+        "change": 1.1 * normal(READINGS_PER_WEEK / SLOT),
         "noise": 1.6,
     }
 

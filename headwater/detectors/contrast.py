@@ -12,10 +12,12 @@ from headwater.detectors.roster import Array
 from headwater.frame import Float64
 
 WARMUP = 24  # Contrasts to see before judging any.
-MEMORY = 384  # Weight of a new contrast is at least 1 / MEMORY.
-REFIT_EVERY = 8
+MEMORY = 1_024  # Weight of a new contrast is at least 1 / MEMORY.
+REFIT_EVERY = 32
+PEAK_WEIGHT_MAX = 0.02
+LITTLE = 6.0  # After n contrasts of m metrics the limits are wider by LITTLE * m / n: a young covariance is too small.
 TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
-LEARN_MAX = 5.0  # Residuals beyond so many deviations teach only that much.
+LEARN_MAX = 3.0  # Residuals beyond so many deviations teach only that much.
 
 
 class Contrasts:
@@ -39,28 +41,29 @@ class Contrasts:
     def residuals(self, contrast: Float64) -> Float64:
         """Returns float64 (m, n) residuals in standard deviations; 0 while there is too little experience.
 
-        Sums run metric by metric, not as a matrix product, whose rounding would depend on n.
+        Products are added metric by metric (numpy does so along the outer axis), not by a matrix product, whose
+        rounding would depend on n; a lone column is doubled for the same reason.
         """
+        n = contrast.shape[1]
         if self.count[0] < WARMUP:
             return np.zeros(contrast.shape)
-        residual: Float64 = self.weight[:, 0, None] * contrast[0]
-        for other in range(1, len(contrast)):
-            residual += self.weight[:, other, None] * contrast[other]
-        residual /= self.deviation[:, None]
-        return residual
+        if n == 1:
+            contrast = np.repeat(contrast, 2, axis=1)
+        residual: Float64 = np.add.reduce(self.weight[:, :, None] * contrast[None, :, :], axis=1)
+        return residual[:, :n]
 
     def learn(self, contrast: Float64, peak: Float64) -> None:
-        """Takes float64 (m,) contrasts of a quiet time and the largest |residual| of each metric around it."""
-        self.count[0] += 1
-        count = int(self.count[0])
-        weight = max(1.0 / count, 1.0 / MEMORY)
-        if count > WARMUP:
-            reach = LEARN_MAX * np.sqrt(np.diag(self.covariance)) + self._floor
-            contrast = np.clip(contrast, -reach, reach)
-            self.peak += weight * (np.minimum(peak, 2 * self.peak) - self.peak)
-        contrast = np.where(self._usable, contrast, 0.0)
-        self.covariance += weight * (contrast[:, None] * contrast[None, :] - self.covariance)
-        if count == WARMUP or (count > WARMUP and count % REFIT_EVERY == 0):
+        """Takes float64 (m, n) contrasts of a quiet time and the largest |residual| of each metric around it."""
+        before = int(self.count[0])
+        count = self.count[0] = before + contrast.shape[1]
+        weight = max(contrast.shape[1] / count, contrast.shape[1] / MEMORY)
+        if before >= WARMUP:
+            reach = LEARN_MAX * np.sqrt(self.covariance.diagonal()) + self._floor
+            contrast = np.clip(contrast, -reach[:, None], reach[:, None])
+            self.peak += min(weight, PEAK_WEIGHT_MAX) * (np.minimum(peak, 2 * self.peak) - self.peak)
+        contrast = np.where(self._usable[:, None], contrast, 0.0)
+        self.covariance += weight * (contrast @ contrast.T / contrast.shape[1] - self.covariance)
+        if count >= WARMUP and (before < WARMUP or count // REFIT_EVERY > before // REFIT_EVERY):
             self._refit(count)
 
     def _refit(self, count: int) -> None:
@@ -74,14 +77,15 @@ class Contrasts:
         correlation[np.diag_indices(len(variance))] = 1.0
         precision = np.linalg.inv(correlation)
         own = np.diag(precision)
-        # Weights act on contrasts in the metrics' units: P_ij / P_ii, rescaled.
-        self.weight = precision / own[:, None] * scale[:, None] / scale[None, :]
+        # Weights act on contrasts in the metrics' units and give deviations: P_ij / P_ii, rescaled.
         spread = scale / np.sqrt(own)
         self.deviation = np.where(known, np.maximum(spread, self._floor), np.inf)
+        self.weight = precision / own[:, None] * scale[:, None] / scale[None, :] / self.deviation[:, None]
 
     def limits(self, normal: float) -> Float64:
         """Returns float64 (m,): the residual to alarm at, `normal` deviations, more where the tails are heavier."""
-        return np.asarray(normal * np.maximum(1.0, self.peak / TAIL_NORMAL))
+        little = 1.0 + LITTLE * len(self.peak) / max(int(self.count[0]), 1)
+        return np.asarray(normal * little * np.maximum(1.0, self.peak / TAIL_NORMAL))
 
     def state(self) -> dict[str, Array]:
         """Everything learnt, by name."""

@@ -2,7 +2,7 @@
 
     samples ─▶ contrast of 8 s against 16 s before ─▶ residual ─▶ "level"     a step, and what comes back from one
             ├▶ innovation against 4 samples before ─▶ returns? ─▶ "spike"     (short contrasts know no weather)
-            └▶ slots of 32 ─▶ contrast of slot means ─▶ residual ─▶ "change"  drift, slower than a step
+            └▶ slots of 64 ─▶ contrast of slot means ─▶ residual ─▶ "change"  drift, slower than a step
                            └▶ mean |innovation| against its own past ─▶ "noise"
 
 After a switch or set point has moved, everything that begins within a hold-off is muted until it is quiet again:
@@ -25,23 +25,28 @@ from headwater.metric import Metric
 
 Bool = npt.NDArray[np.bool_]
 
-SLOT = 32
-HISTORY = 64
+SLOT = 64
+HISTORY = 96  # A slot and what the contrasts and innovations of its first sample look back on.
 RECENT, BEFORE = 8, 16  # Samples that a level contrast compares.
-RECENT_SLOTS, LAG_SLOTS, BEFORE_SLOTS = 4, 2, 10  # Slots that a change contrast compares.
-RING = RECENT_SLOTS + LAG_SLOTS + BEFORE_SLOTS
+TAUGHT = np.arange(HISTORY - SLOT + 7, HISTORY, 8)  # Samples of a slot whose contrasts are learnt.
+SCALES = ((2, 1, 5), (4, 2, 8))  # Slots that a change contrast compares: recent, left out, before.
+RING = sum(SCALES[-1])
 SPIKE_MAX = 3  # A spike is at most so many samples long.
 RETURNED = 0.5  # Back within this share of the excursion: it was a spike.
-NOISE_MEMORY = 256  # Weight of a new slot in the scale is at least 1 / NOISE_MEMORY.
-ROUGH_FADE = 0.002
+NOISE_MEMORY = 128  # Weight of a new slot in the scale is at least 1 / NOISE_MEMORY.
+ROUGH_FADE = 0.004
 DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
-JUMP_NORMAL = 3.2
-ALARM_SLOTS_MAX = 40
-LINGER = 0.6  # An episode lasts while the score is above this.
+JUMP_NORMAL = 3.5
+ALARM_SLOTS_MAX = 20
+LINGER = 0.5  # An episode lasts while the score is above this.
 HOLD_SAMPLES = 40
+FALTER = 192
+LITTLE = 100.0  # After n samples the limits of spikes are wider by LITTLE / n: rare peaks are not yet known.
 HOLD_US = 90 * US_PER_S
-HOLD_SLOW_US = 1_800 * US_PER_S
-CLEAR_SAMPLES, CLEAR_SLOTS = 24, 3
+SETTLE_US = 120 * US_PER_S
+HOLD_SLOW_US = 900 * US_PER_S
+LEARN_AFTER_US = 1_800 * US_PER_S
+CLEAR_SAMPLES, CLEAR_SLOTS = 24, 2
 DETECTORS = ("spike", "level", "change", "noise")
 
 
@@ -64,7 +69,8 @@ class Lane:
         self._limits = dict(limits)
         self._usable = np.array([not metric.is_state for metric in metrics])
         floor = np.array([max(0.25 * metric.resolution, 1e-12) for metric in metrics])
-        self.level, self.change = Contrasts(self._usable, floor), Contrasts(self._usable, floor)
+        self.level = Contrasts(self._usable, floor)
+        self.changes = [Contrasts(self._usable, floor) for _ in SCALES]
         self.state: dict[str, Array] = {
             "history": np.full((m, HISTORY), np.nan),
             "ring": np.full((m, RING), np.nan),
@@ -77,6 +83,7 @@ class Lane:
             "jump": np.full(m, JUMP_NORMAL),  # Largest |innovation| of a slot, in scales.
             "rough": np.ones(m),  # Largest ordinary ratio of a slot's |innovation| to the scale.
             "before": np.full(m, np.nan),
+            "released": np.full(len(DETECTORS), -FALTER, np.int64),  # Where the last muted episode cleared.
             "muted": np.zeros((len(DETECTORS), m), np.bool_),
         }
         self.episodes = {
@@ -120,20 +127,20 @@ class Lane:
         if state["position"][0] == SLOT:
             state["every_us"][0] = (time_us[-1] - state["start_us"][0]) // (SLOT - 1)
         if state["position"][0] % SLOT == 0:
-            hits += [
-                hit._replace(edge=hit.edge._replace(column=k - 1))
-                for hit in self._end_slot(contrast[:, -1], since_us[-1:])
-            ]
+            hits += [hit._replace(edge=hit.edge._replace(column=k - 1)) for hit in self._end_slot(since_us[-1:])]
         return hits
 
     def arrays(self) -> dict[str, Array]:
         """Everything learnt, by name."""
         found = dict(self.state)
-        for name, contrasts in (("level", self.level), ("change", self.change)):
+        for name, contrasts in self._contrasts():
             found |= {f"{name}/{key}": array for key, array in contrasts.state().items()}
         for name, episodes in self.episodes.items():
             found |= {f"{name}/{key}": column for key, column in episodes.table.columns().items()}
         return found
+
+    def _contrasts(self) -> list[tuple[str, Contrasts]]:
+        return [("level", self.level), *((f"change{i}", contrasts) for i, contrasts in enumerate(self.changes))]
 
     def load(self, arrays: Mapping[str, Array]) -> None:
         """Takes over what `arrays` returned for the same metrics.
@@ -146,7 +153,7 @@ class Lane:
             if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
                 raise CorruptStateError(f"the snapshot of the detectors has no fitting {name}")
         self.state = {name: np.array(arrays[name]) for name in self.state}
-        for name, contrasts in (("level", self.level), ("change", self.change)):
+        for name, contrasts in self._contrasts():
             contrasts.load({key: arrays[f"{name}/{key}"] for key in contrasts.state()})
         for name, episodes in self.episodes.items():
             episodes.table.load({key: arrays[f"{name}/{key}"] for key in episodes.table.columns()})
@@ -170,7 +177,9 @@ class Lane:
         reach: Float64,
     ) -> list[Hit]:
         """Turns scores (1 = at the limit) into edges; of metrics beyond it at one time the worst speaks for all."""
-        episodes, muted = self.episodes[detector], self.state["muted"][DETECTORS.index(detector)]
+        which = DETECTORS.index(detector)
+        episodes, muted, released = self.episodes[detector], self.state["muted"][which], self.state["released"][which]
+        at = int(self.state["position"][0])
         hit = score > 1.0
         everyone = slice(None)
         if hit.any():
@@ -183,8 +192,9 @@ class Lane:
         for edge in edges:
             row, column = edge.row, edge.column
             if edge.is_onset:
-                # While one metric still follows an order, others may join in late.
-                muted[row] = since_us[column] < hold_us or bool(muted.any())
+                # While one metric still follows an order, others may join in late, and it may falter.
+                follows = bool(muted.any()) or at + column - int(released) < FALTER
+                muted[row] = since_us[column] < hold_us or (follows and since_us[column] < LEARN_AFTER_US)
             if not muted[row]:
                 hits.append(
                     Hit(
@@ -196,6 +206,8 @@ class Lane:
                         float(reach[row]),
                     )
                 )
+            elif not edge.is_onset:
+                released = self.state["released"][which] = at + column
             if not edge.is_onset:
                 muted[row] = False
         return hits
@@ -203,7 +215,14 @@ class Lane:
     def _spikes(self, tail: Float64, four: Float64, k: int, since_us: Int64) -> list[Hit]:
         """Finds excursions of at most SPIKE_MAX samples, at the sample that has returned."""
         scale, end, width = self.state["scale"], four.shape[1], k + SPIKE_MAX
-        limit = self._limits["spike"] * DEVIATION_PER_MEAN * scale * np.maximum(1.0, self.state["jump"] / JUMP_NORMAL)
+        little = 1.0 + LITTLE / max(1, int(self.state["position"][0]) // SLOT * SLOT)
+        limit = (
+            little
+            * self._limits["spike"]
+            * DEVIATION_PER_MEAN
+            * scale
+            * np.maximum(1.0, self.state["jump"] / JUMP_NORMAL)
+        )
         before = four[:, end - 1 - width : end - 1] / 4
         newest = tail[:, tail.shape[1] - width :]
         excursion = np.where(scale[:, None] > 0, newest - before, 0.0)
@@ -223,7 +242,7 @@ class Lane:
             base = np.where(better, level, base)
         return self._judge("spike", score, since_us, HOLD_US, newest[:, SPIKE_MAX:], base, limit)
 
-    def _end_slot(self, contrast: Float64, since_us: Int64) -> list[Hit]:
+    def _end_slot(self, since_us: Int64) -> list[Hit]:
         """Judges drift and noise, then learns from the slot if it was quiet."""
         state = self.state
         newest = state["history"][:, -SLOT:]
@@ -241,25 +260,32 @@ class Lane:
             "noise", score, since_us, HOLD_SLOW_US, rough[:, None], scale[:, None], limit * scale - scale
         )
 
-        ring = state["ring"] = np.concatenate([state["ring"][:, 1:], mean[:, None]], axis=1)
-        before = ring[:, :BEFORE_SLOTS].mean(axis=1)
-        drift = ring[:, -RECENT_SLOTS:].mean(axis=1) - before
-        drift = np.where(np.isnan(drift), 0.0, drift)
-        size = np.abs(self.change.residuals(drift[:, None]))
-        limit = self.change.limits(self._limits["change"])
-        reach = limit * self.change.deviation
-        hits += self._judge(
-            "change", size / limit[:, None], since_us, HOLD_SLOW_US, mean[:, None], before[:, None], reach
-        )
-        self._learn(contrast, drift, size[:, 0], ratio, rough, jump, int(since_us[0]))
+        state["ring"] = np.concatenate([state["ring"][:, 1:], mean[:, None]], axis=1)
+        if since_us[0] < max(SETTLE_US, 2 * int(state["every_us"][0])):
+            state["ring"][:] = np.nan  # What was before an order is nothing to compare with.
+        drifts = [self._drift(*scale) for scale in SCALES]
+        sizes = [np.abs(c.residuals(drift[:, None])[:, 0]) for c, (drift, _) in zip(self.changes, drifts, strict=True)]
+        limits = [c.limits(self._limits["change"]) for c in self.changes]
+        scores = np.array([size / limit for size, limit in zip(sizes, limits, strict=True)])
+        score = scores.max(axis=0)
+        expected = drifts[int(scores.max(axis=1).argmax())][1]
+        reach = limits[0] * self.changes[0].deviation
+        hits += self._judge("change", score[:, None], since_us, HOLD_SLOW_US, mean[:, None], expected[:, None], reach)
+        self._learn([drift for drift, _ in drifts], sizes, ratio, rough, jump, int(since_us[0]))
         state["peak"][:] = 0.0
         return hits
 
+    def _drift(self, recent: int, lag: int, before: int) -> tuple[Float64, Float64]:
+        """Returns (contrast of slot means, mean of the slots before), 0 and NaN where slots are missing."""
+        ring = self.state["ring"]
+        expected = ring[:, RING - recent - lag - before : RING - recent - lag].mean(axis=1)
+        drift = ring[:, RING - recent :].mean(axis=1) - expected
+        return np.where(np.isnan(drift), 0.0, drift), expected
+
     def _learn(
         self,
-        contrast: Float64,
-        drift: Float64,
-        size: Float64,
+        drifts: Sequence[Float64],
+        sizes: Sequence[Float64],
         ratio: Float64,
         rough: Float64,
         jump: Float64,
@@ -290,10 +316,24 @@ class Lane:
             state["jump"] += np.where(finite, weight * (np.minimum(jumps, 2 * state["jump"]) - state["jump"]), 0.0)
             rough = np.minimum(rough, 2 * known)
         state["scale"] = np.where(finite, known + weight * (rough - known), known)
-        if since_us >= HOLD_US:
-            self.level.learn(contrast, state["peak"])
-        if since_us >= HOLD_SLOW_US and _is_full(state["ring"], self._usable):
-            self.change.learn(drift, size)
+        samples_us = HOLD_SAMPLES * int(state["every_us"][0])
+        if since_us >= max(HOLD_US, samples_us):
+            self.level.learn(self._taught(), state["peak"])
+        for contrasts, drift, size, scale in zip(self.changes, drifts, sizes, SCALES, strict=True):
+            if since_us >= max(LEARN_AFTER_US, samples_us) and _is_full(
+                state["ring"][:, RING - sum(scale) :], self._usable
+            ):
+                contrasts.learn(drift[:, None], size)
+
+    def _taught(self) -> Float64:
+        """Returns the level contrasts at some samples of the slot that just ended."""
+        history = self.state["history"]
+        pair = history[:, 1:] + history[:, :-1]
+        four = pair[:, 2:] + pair[:, :-2]
+        end = TAUGHT - 3
+        before = (four[:, end - 8] + four[:, end - 12] + four[:, end - 16] + four[:, end - 20]) / BEFORE
+        contrast = (four[:, end] + four[:, end - 4]) / RECENT - before
+        return np.where(np.isnan(contrast), 0.0, contrast)
 
 
 def _is_full(table: Float64, usable: Bool) -> bool:
