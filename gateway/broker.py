@@ -86,7 +86,6 @@ class Broker:
     def turn_away(self, session: Session, code: mqtt5.ConnAckReasonCode, why: str) -> None:
         """Refuses a claim."""
         session.refuse(code, why)
-        self.counters[f"refused_{why}"] += 1
         self.touched.add(session)
 
     def admit(self, session: Session, packet: mqtt5.ConnectPacket, identity: Identity, now_us: int) -> None:

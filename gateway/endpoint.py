@@ -156,6 +156,8 @@ class Endpoint:
         """A socket is gone."""
         del self._connections[session]
         session.lost(self.now_us())
+        if not session.client_id:
+            self._broker.counters[f"refused_{session.why}"] += 1
         self.after(session)
 
     def cut_off(self, session: Session) -> None:

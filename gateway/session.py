@@ -156,8 +156,8 @@ class Session:
                     self.is_stalled = ledger.room <= 0
                     if self.is_stalled:
                         break
-                    if self.phase is Phase.NEW and at < len(view) and view[at] != wire.CONNECT << 4:
-                        raise wire.MalformedPacketError("the first packet is not CONNECT")
+                    if self.phase is Phase.NEW:
+                        wire.check_first(view, at)
                     end = wire.packet_end(view, at, packet_max_bytes)
                     if not end:
                         break

@@ -64,6 +64,16 @@ def packet_end(view: memoryview, at: int, packet_max_bytes: int) -> int:
     return 0
 
 
+def check_first(view: memoryview, at: int) -> None:
+    """Refuses a connection at its first byte, if it is there and begins anything but CONNECT.
+
+    Raises:
+        MalformedPacketError: it does.
+    """
+    if at < len(view) and view[at] != CONNECT << 4:
+        raise MalformedPacketError("the first packet is not CONNECT")
+
+
 def body_start(packet: memoryview) -> int:
     """Returns where the variable header of a whole packet starts."""
     at = 1
