@@ -21,6 +21,7 @@ from headwater.quality import MISSING
 from headwater.summary_rows import concat_summaries, take_summaries
 
 _INT32_MAX = (1 << 31) - 1
+_NONE: tuple[tuple[()], ...] = ((),) * len(Head._fields)
 
 
 def batch_from_frames(items: Sequence[tuple[Frame, int, int]], *, shard: int, made_us: int) -> Batch:
@@ -124,34 +125,33 @@ def batch_from_columns(
         reading_start = starts_of(keep)[reading_start]
         metric, time_us, value = metric[keep], time_us[keep], value[keep]
         quality = None if quality is None else quality[keep]
+    _, _, epoch, seq, created_us, clock, oldest_seq, ledgers, dropped, *_ = zip(*heads, strict=True) if heads else _NONE
+    ledger = np.array(ledgers, np.int64).reshape(len(heads), 3)
+    lost = [sum(readings for _, readings in drops) if drops else 0 for drops in dropped]
     return Batch(
         shard=shard,
         devices=tuple(devices),
         metrics=metrics,
         device=np.array(device, np.int32),
-        epoch=np.array([head.epoch for head in heads], np.uint64),
-        seq=np.array([head.seq for head in heads], np.int64),
+        epoch=np.array(epoch, np.uint64),
+        seq=np.array(seq, np.int64),
         received_us=received_us,
-        created_us=np.array([head.created_us for head in heads], np.int64),
-        clock=np.array([head.clock for head in heads], np.uint8),
-        oldest_seq=np.array([head.oldest_seq for head in heads], np.int64),
+        created_us=np.array(created_us, np.int64),
+        clock=np.array(clock, np.uint8),
+        oldest_seq=np.array(oldest_seq, np.int64),
         reading_start=reading_start,
         metric=metric,
         time_us=time_us,
         value=value,
         quality=np.zeros(len(value), np.uint8) if quality is None else quality,
-        summary_start=starts_of(np.array([len(panes) for panes in columns.panes], np.int64)),
-        ledger=np.array([_ledger_row(head) for head in heads], np.int64).reshape(len(heads), 4),
+        summary_start=starts_of(np.array(list(map(len, columns.panes)), np.int64)),
+        ledger=np.column_stack((ledger, np.array(lost, np.int64))),
         payload_bytes=payload_bytes,
         made_us=made_us,
         summaries=concat_summaries(columns.panes),
         anomalies=tuple((row, anomaly) for row, head in enumerate(heads) for anomaly in head.anomalies),
         gaps=tuple((row, gap) for row, head in enumerate(heads) for gap in head.gaps),
     )
-
-
-def _ledger_row(head: Head) -> tuple[int, int, int, int]:
-    return *head.ledger, sum(readings for _, readings in head.dropped) if head.dropped else 0
 
 
 def concat_batches(batches: Sequence[Batch]) -> Batch:

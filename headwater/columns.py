@@ -35,6 +35,7 @@ SHIFT_MAX: Final = 31
 _POW10: Final = 10.0 ** np.arange(SCALE_MAX + 1)
 _SAMPLES: Final = 4
 _ORDER: Final = np.uint8(0x80)
+_PLACES: Final = np.arange(8, dtype=np.uint8)
 # By the number of byte planes.
 _UNSIGNED: Final = (np.uint8, np.uint8, np.uint16, *(np.uint32,) * 2, *(np.uint64,) * 4)
 
@@ -230,7 +231,8 @@ class Layout:
         rows: int64 (c,), rows of each column.
         cell_start: int64 (c + 1,), column j owns cells `[cell_start[j], cell_start[j + 1])`.
         column_start: int64 (T + 1,), table i owns columns `[column_start[i], column_start[i + 1])`.
-        width, first_width, first_at: int64 (c,).
+        width, first_width: uint8 (c,).
+        firsts: where the first values begin and end in `data` for each table, two int64 (T,).
         form: uint8 (c,), second byte of the head.
         planes: per plane in use where it begins and ends in `data` for each table, two int64 (T,).
     """
@@ -240,9 +242,9 @@ class Layout:
     rows: Int64
     cell_start: Int64
     column_start: Int64
-    width: Int64
-    first_width: Int64
-    first_at: Int64
+    width: UInt8
+    first_width: UInt8
+    firsts: tuple[Int64, Int64]
     form: UInt8
     planes: tuple[tuple[Int64, Int64], ...]
 
@@ -269,12 +271,12 @@ def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
     head_at = np.repeat(part_start - HEAD_BYTES * begin, columns)
     head_at += np.arange(0, HEAD_BYTES * len(head_at), HEAD_BYTES)
     head, form = data[head_at], data[head_at + 1]
-    width, first_width = (head & 15).astype(np.int64), (head >> 4).astype(np.int64)
+    width, first_width = head & np.uint8(15), head >> np.uint8(4)
     bad_column = (width > 8) | (first_width > 8) | ((form & 0x60 != Kind.BITS << 5) & ((form & 31) > SCALE_MAX))
     column_rows = np.repeat(rows, columns)
-    first_start = starts_of(first_width)
     first_base = part_start + HEAD_BYTES * columns
-    end: npt.NDArray[Any] = first_base + first_start[column_start[1:]] - first_start[begin]
+    firsts = first_base, first_base + np.add.reduceat(first_width, begin, dtype=np.int64)
+    end: npt.NDArray[Any] = firsts[1]
     spans = []
     for plane in range(min(int(width.max(initial=0)), 8)):
         plane_start = end
@@ -283,7 +285,6 @@ def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
     bad = (size < HEAD_BYTES * columns) | (end != part_start + size)
     if bad_column.any():
         bad |= np.logical_or.reduceat(bad_column, begin)
-    first_at = np.repeat(first_base - first_start[begin], columns) + first_start[:-1]
     return Layout(
         bad,
         data,
@@ -292,18 +293,19 @@ def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
         column_start,
         width,
         first_width,
-        first_at,
+        firsts,
         form,
         tuple(spans),
     )
 
 
 def _read_firsts(layout: Layout) -> Int64:
-    folded = np.zeros(len(layout.rows), np.uint64)
-    for plane in range(int(layout.first_width.max(initial=0))):
-        at = np.flatnonzero(layout.first_width > plane)
-        folded[at] |= layout.data[layout.first_at[at] + plane].astype(np.uint64) << np.uint64(8 * plane)
-    return unzigzag(folded)
+    begin, end = layout.firsts
+    sides = np.tile(np.array([False, True]), len(begin))
+    byte = layout.data[: int(end[-1])][np.repeat(sides, np.diff(np.column_stack((begin, end)).ravel(), prepend=0))]
+    folded = np.zeros((len(layout.rows), 8), np.uint8)
+    folded[layout.first_width[:, None] > _PLACES] = byte
+    return unzigzag(folded.view("<u8").astype(np.uint64, copy=False)[:, 0])
 
 
 def _read_residuals(layout: Layout) -> npt.NDArray[np.signedinteger]:

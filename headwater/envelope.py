@@ -52,11 +52,11 @@ def unseal(payload: bytes) -> Any:
     """
     if len(payload) > RAW_BYTES_MAX:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(payload)} bytes are over {RAW_BYTES_MAX}")
-    head = bytes(payload[:2])
+    head = payload[:2]
     if head == _HEADS[DEFLATED]:
         body = _inflate(payload)
     elif head == _HEADS[STORED]:
-        body = bytes(payload[2:])
+        body = payload[2:]
     elif len(head) < 2 or head[0] != MAGIC:
         raise DecodeError(DeadLetterReason.PARSE, "not a frame: it does not begin with H")
     elif head[1] >> 4 != VERSION:
@@ -75,7 +75,7 @@ def unseal(payload: bytes) -> Any:
 def _inflate(payload: bytes) -> bytes:
     inflate = zlib.decompressobj(_RAW_DEFLATE)
     try:
-        body = inflate.decompress(memoryview(payload)[2:], INFLATED_BYTES_MAX + 1)
+        body = inflate.decompress(payload[2:], INFLATED_BYTES_MAX + 1)
     except zlib.error as error:
         raise DecodeError(DeadLetterReason.INFLATE, str(error)) from error
     if len(body) > INFLATED_BYTES_MAX:

@@ -165,28 +165,23 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
         goes on with the frames that are left.
     """
     blocks = [block for head in heads for block in head.blocks]
-    frame = np.arange(len(heads))
-    block_frame = np.repeat(frame, np.fromiter((len(head.blocks) for head in heads), np.int64, len(heads)))
-    rows = np.fromiter((block.rows for block in blocks), np.int64, len(blocks))
-    width = np.fromiter((len(block.metrics) for block in blocks), np.int64, len(blocks))
-    parts = [block.columns for block in blocks]
-    part_rows, part_columns, part_frame = [rows], [width + 1], [block_frame]
-    with_panes = [(place, head.panes) for place, head in enumerate(heads) if head.panes is not None]
-    for place, (_, count, coded, buckets, sketches) in with_panes:
-        parts.append(coded)
-        part_rows.append(np.array([count]))
-        part_columns.append(np.array([PANE_COLUMNS]))
-        part_frame.append(np.array([place]))
-        if buckets:
-            parts.append(sketches)
-            part_rows.append(np.array([buckets]))
-            part_columns.append(np.array([SKETCH_COLUMNS]))
-            part_frame.append(np.array([place]))
-    layout = lay_out(parts, np.concatenate(part_columns), np.concatenate(part_rows))
+    metrics, row_counts, starts, units, steps, coded, qualities, _, rates = (
+        zip(*blocks, strict=True) if blocks else ((),) * 9
+    )
+    block_frame = np.repeat(np.arange(len(heads)), [len(head.blocks) for head in heads])
+    rows = np.array(row_counts, np.int64)
+    width = np.array(list(map(len, metrics)), np.int64)
+    pane_frames = [place for place, head in enumerate(heads) if head.panes is not None]
+    pane_tables = _pane_tables([heads[place].panes for place in pane_frames])
+    layout = lay_out(
+        [*coded, *(table.coded for table in pane_tables)],
+        np.append(width + 1, [table.columns for table in pane_tables]).astype(np.int64),
+        np.append(rows, [table.rows for table in pane_tables]).astype(np.int64),
+    )
     if layout.bad.any():
-        bad = np.concatenate(part_frame)[layout.bad]
+        frame = np.append(block_frame, [pane_frames[table.owner] for table in pane_tables]).astype(np.int64)
         error = DecodeError(DeadLetterReason.SCHEMA, "coded columns contradict their shape")
-        return None, dict.fromkeys(bad.tolist(), error)
+        return None, dict.fromkeys(frame[layout.bad].tolist(), error)
     integer = decode_integers(layout)
     errors: dict[int, DecodeError] = {}
 
@@ -195,62 +190,83 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
     is_time = np.zeros(columns, bool)
     is_time[layout.column_start[: len(blocks)]] = True
     time_cells = np.repeat(is_time, layout.rows[:columns])
-    time_us = _times(blocks, rows, integer[:end][time_cells], heads, block_frame, errors)
+    created = np.array([head.created_us for head in heads], np.int64)[block_frame]
+    axes = (created + np.array(starts, np.int64), np.array(units, np.int64), np.array(steps, np.int64))
+    time_us, wrong_blocks = _times(axes, rows, rates, integer[:end][time_cells])
+    for place, wrong in wrong_blocks:
+        errors.setdefault(int(block_frame[place]), DecodeError(DeadLetterReason.SCHEMA, wrong))
     value = values_of(integer[:end][~time_cells], layout.form[:columns][~is_time], layout.rows[:columns][~is_time])
-    quality = _qualities(blocks, rows * width)
+    quality = _qualities(qualities, rows * width)
     if quality is not None:
         value[quality == MISSING] = np.nan
 
     panes = [_NO_PANES] * len(heads)
-    rest = values_of(integer[end:], layout.form[columns:], layout.rows[columns:])
-    at = 0
-    for place, (names, count, _, buckets, _) in with_panes:
-        size, sketch_size = PANE_COLUMNS * count, SKETCH_COLUMNS * buckets
-        table = integer[end + at : end + at + size].reshape(PANE_COLUMNS, count)
-        floats = rest[at : at + size].reshape(PANE_COLUMNS, count)
-        at += size
-        sketch = integer[end + at : end + at + sketch_size].reshape(SKETCH_COLUMNS, buckets) if buckets else None
-        at += sketch_size
-        panes[place], wrong = panes_from_cells(names, table, floats, sketch)
-        if wrong:
-            errors[place] = DecodeError(DeadLetterReason.SCHEMA, wrong)
+    if pane_frames:
+        rest = values_of(integer[end:], layout.form[columns:], layout.rows[columns:])
+        at = 0
+        for place in pane_frames:
+            head = heads[place].panes
+            assert head is not None
+            size = PANE_COLUMNS * head.rows + SKETCH_COLUMNS * head.buckets
+            panes[place], wrong = panes_from_cells(head, integer[end + at : end + at + size], rest[at : at + size])
+            at += size
+            if wrong:
+                errors.setdefault(place, DecodeError(DeadLetterReason.SCHEMA, wrong))
     if errors:
         return None, errors
-    metrics = [block.metrics for block in blocks]
     return FrameColumns(heads, block_frame, metrics, rows, width, time_us, value, quality, panes), errors
 
 
+class _PaneTable(NamedTuple):
+    owner: int
+    columns: int
+    rows: int
+    coded: bytes
+
+
+def _pane_tables(panes: Sequence[PanesHead | None]) -> list[_PaneTable]:
+    tables = []
+    for owner, head in enumerate(panes):
+        assert head is not None
+        tables.append(_PaneTable(owner, PANE_COLUMNS, head.rows, head.columns))
+        if head.buckets:
+            tables.append(_PaneTable(owner, SKETCH_COLUMNS, head.buckets, head.sketches))
+    return tables
+
+
 def _times(
-    blocks: Sequence[BlockHead],
-    rows: Int64,
-    ticks: Int64,
-    heads: Sequence[Head],
-    block_frame: Int64,
-    errors: dict[int, DecodeError],
-) -> Int64:
-    """Returns the time axes of all blocks, one after the other, and notes the frames whose axes are wrong."""
-    count = len(blocks)
-    created = np.fromiter((head.created_us for head in heads), np.int64, len(heads))[block_frame]
-    start = created + np.fromiter((block.start_us for block in blocks), np.int64, count)
-    unit = np.fromiter((block.unit_us for block in blocks), np.int64, count)
-    step = np.fromiter((block.step for block in blocks), np.int64, count)
-    place = ragged_arange(np.zeros(count, np.int64), rows)
-    time_us: Int64 = np.repeat(start, rows) + np.repeat(unit, rows) * (ticks + place * np.repeat(step, rows))
+    axes: tuple[Int64, Int64, Int64], rows: Int64, rates: Sequence[float], ticks: Int64
+) -> tuple[Int64, list[tuple[int, str]]]:
+    """Returns the time axes of b blocks, one after the other, and (block, what is wrong) of those that are bad.
+
+    Args:
+        axes: start, unit and step of each block.
+        rows: int64 (b,).
+        rates: of waveforms, 0 of other blocks.
+        ticks: column 0 of all blocks.
+    """
+    start, unit, step = axes
     axis = starts_of(rows)
-    for at, block in enumerate(blocks):
-        if block.rate_hz:
+    place = ragged_arange(np.zeros(len(rows), np.int64), rows)
+    place *= np.repeat(step, rows)
+    place += ticks
+    place *= np.repeat(unit, rows)
+    place += np.repeat(start, rows)
+    time_us = place
+    wrong = []
+    if any(rates):
+        for at in np.flatnonzero(rates).tolist():
             part = slice(int(axis[at]), int(axis[at + 1]))
-            if block.unit_us != 1 or block.step != 0 or ticks[part].any():
-                errors[int(block_frame[at])] = DecodeError(DeadLetterReason.SCHEMA, "a waveform has a time axis too")
-            time_us[part] = start[at] + waveform_us(block.rows, block.rate_hz)
+            if unit[at] != 1 or step[at] != 0 or ticks[part].any():
+                wrong.append((at, "a waveform has a time axis too"))
+            time_us[part] = start[at] + waveform_us(int(rows[at]), rates[at])
     descends = time_us[1:] <= time_us[:-1]
     descends[axis[1:-1] - 1] = False
-    wrong = np.searchsorted(axis, np.flatnonzero(descends), side="right") - 1
+    bad = np.searchsorted(axis, np.flatnonzero(descends), side="right") - 1
     outside = np.flatnonzero((time_us[axis[:-1]] <= -_TIME_MAX) | (time_us[axis[1:] - 1] >= _TIME_MAX))
-    for at in [*wrong.tolist(), *outside.tolist()]:
-        error = DecodeError(DeadLetterReason.SCHEMA, "the times of a block do not ascend strictly or are out of range")
-        errors.setdefault(int(block_frame[at]), error)
-    return time_us
+    text = "the times of a block do not ascend strictly or are out of range"
+    wrong += [(at, text) for at in (*np.unique(bad).tolist(), *outside.tolist())]
+    return time_us, wrong
 
 
 def waveform_us(rows: int, rate_hz: float) -> Int64:
@@ -263,9 +279,9 @@ def waveform_us(rows: int, rate_hz: float) -> Int64:
     return after
 
 
-def _qualities(blocks: Sequence[BlockHead], cells: Int64) -> UInt8 | None:
-    if not any(block.quality for block in blocks):
+def _qualities(tables: Sequence[bytes], cells: Int64) -> UInt8 | None:
+    if not any(tables):
         return None
-    parts = [block.quality or bytes(size) for block, size in zip(blocks, cells.tolist(), strict=True)]
+    parts = [table or bytes(size) for table, size in zip(tables, cells.tolist(), strict=True)]
     quality: npt.NDArray[np.uint8] = np.frombuffer(b"".join(parts), np.uint8)
     return quality

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headwater.columns import encode_columns, integers_of
+from headwater.columns import encode_columns, integers_of, starts_of
 from headwater.errors import DecodeError, LimitError
 from headwater.frame import Float64, Int64, Summaries
 from headwater.name_table import join_names, split_names
@@ -80,26 +80,25 @@ def check_panes(record: Any) -> PanesHead:
     return PanesHead(names, rows, record.columns, buckets, sketches)
 
 
-def panes_from_cells(
-    names: tuple[str, ...], integer: Int64, value: Float64, sketch: Int64 | None
-) -> tuple[Summaries, str]:
-    """Puts the cells of one frame's panes, (13, n) each, and of its sketches, (2, k), together.
+def panes_from_cells(head: PanesHead, integer: Int64, value: Float64) -> tuple[Summaries, str]:
+    """Puts the decoded cells of one frame's panes and then of its sketches together, (13 · rows + 2 · buckets,) each.
 
     Returns:
         The panes and what is wrong with them, "" if nothing is.
     """
-    metric, start, width, count, first_after, last_after, buckets = integer[:INTEGER_COLUMNS]
-    mean, m2, low, high, first, last = value[INTEGER_COLUMNS:]
-    key, number = (np.empty(0, np.int64), np.empty(0, np.int64)) if sketch is None else sketch
-    if not _in_range(integer[:INTEGER_COLUMNS], len(names)):
+    names, size = head.metrics, PANE_COLUMNS * head.rows
+    integers = integer[:size].reshape(PANE_COLUMNS, head.rows)
+    metric, start, width, count, first_after, last_after, buckets = integers[:INTEGER_COLUMNS]
+    mean, m2, low, high, first, last = floats = value[:size].reshape(PANE_COLUMNS, head.rows)[INTEGER_COLUMNS:]
+    key, number = integer[size:].reshape(SKETCH_COLUMNS, head.buckets)
+    if not _in_range(integers[:INTEGER_COLUMNS], len(names)):
         return Summaries.empty(), "a pane has a metric, time, count or sketch out of range"
-    if not np.isfinite(value[INTEGER_COLUMNS:]).all():
+    if not np.isfinite(floats).all():
         return Summaries.empty(), "a pane has a field that is not finite"
     ordered = (low <= np.minimum(first, last)) & (np.maximum(first, last) <= high) & (m2 >= 0)
     if not ordered.all():
         return Summaries.empty(), "a pane's first or last is outside of its min and max, or its m2 negative"
-    sketch_start = np.zeros(len(buckets) + 1, np.int64)
-    np.cumsum(buckets, out=sketch_start[1:])
+    sketch_start = starts_of(buckets)
     wrong = _sketch_error(sketch_start, key, number, count)
     panes = Summaries(
         metrics=names,
