@@ -21,7 +21,7 @@ from headwater.errors import ConnectError, LimitError
 from headwater.frame import Int64
 from headwater.io.store_check import check_write
 from headwater.io.store_sqlite_blob import encode
-from headwater.io.store_sqlite_file import is_damage, open_store, set_aside, translate
+from headwater.io.store_sqlite_file import is_damage, lock, open_store, set_aside, translate
 from headwater.io.store_sqlite_panes import encode_panes
 from headwater.io.store_sqlite_retention import Retention, Sweeper
 from headwater.io.store_sqlite_schema import (
@@ -72,7 +72,13 @@ class SqliteStore:
         self._streams: dict[tuple[int, int, int], int] = {}
         self._data_version = -1
         self._sweeper = Sweeper(retention or Retention())
-        self._connection, self.set_aside = open_store(self._path)
+        self._is_closed_by_damage = False
+        self._right = lock(self._path)
+        try:
+            self._connection, self.set_aside = open_store(self._path)
+        except BaseException:
+            self._right.close()
+            raise
 
     def write(self, write: StoreWrite) -> None:
         """Stores all of it or none; the same write again changes nothing.
@@ -119,9 +125,12 @@ class SqliteStore:
         """Closes the file; everything written is in it."""
         with self._lock:
             self._connection.close()
+            self._right.close()
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        if self._is_closed_by_damage:
+            self._reopen()
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -135,8 +144,9 @@ class SqliteStore:
             self._undo()
             if is_damage(error):
                 connection.close()
+                self._is_closed_by_damage = True
                 self.set_aside = set_aside(self._path, error)
-                self._connection, _ = open_store(self._path)
+                self._reopen()
                 raise ConnectError(
                     f"{self._path} was damaged and is replaced by an empty store: write again"
                 ) from error
@@ -144,6 +154,11 @@ class SqliteStore:
         except BaseException:
             self._undo()
             raise
+
+    def _reopen(self) -> None:
+        self._connection, aside = open_store(self._path)
+        self.set_aside = aside or self.set_aside
+        self._is_closed_by_damage = False
 
     def _undo(self) -> None:
         self._forget()

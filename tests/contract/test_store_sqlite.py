@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -63,15 +64,24 @@ def test_names_of_a_write_that_was_undone_get_numbers_again(path: Path, store: S
     assert store_writes.contents_sqlite(path) == store_writes.contents_memory(twin)
 
 
-def test_another_connection_that_added_names_does_no_harm(path: Path, store: SqliteStore) -> None:
+def test_names_that_another_connection_added_do_no_harm(path: Path, store: SqliteStore) -> None:
     twin = store_writes.MemoryStore()
-    other = SqliteStore(path)
-    for seed in range(6):
+    for seed in range(4):
         write = random_write(seed)
-        (store, other)[seed % 2].write(write)
+        store.write(write)
         twin.write(write)
-    other.close()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("INSERT OR IGNORE INTO name (text) VALUES ('vibration:x'), ('temp'), (?)", (f"new {seed}",))
+        other.close()
     assert store_writes.contents_sqlite(path) == store_writes.contents_memory(twin)
+
+
+def test_a_store_has_one_writer_at_a_time(path: Path) -> None:
+    first = SqliteStore(path)
+    with pytest.raises(ConnectError, match="another process"):
+        SqliteStore(path)
+    first.close()
+    SqliteStore(path).close()
 
 
 def test_a_file_that_is_no_database_is_set_aside_and_an_empty_store_begins(
@@ -147,8 +157,10 @@ def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
     assert path.read_bytes()[100:] == before[100:]
 
 
-def test_a_store_of_a_newer_version_is_left_alone(path: Path, store: SqliteStore) -> None:
+def test_a_store_of_a_newer_version_is_left_alone(path: Path) -> None:
+    store = SqliteStore(path)
     store._connection.execute("PRAGMA user_version=99")
+    store.close()
     with pytest.raises(SettingsError, match="newer"):
         SqliteStore(path)
 
@@ -291,3 +303,19 @@ def test_a_spoilt_write_ahead_file_costs_nothing_that_was_checkpointed(path: Pat
     assert store.set_aside is None
     store.close()
     assert store_writes.contents_sqlite(path) == before
+
+
+def test_a_damaged_store_that_could_not_be_replaced_at_once_is_replaced_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(path)
+    store._connection.close()
+    store._is_closed_by_damage = True
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("headwater.io.store_sqlite.open_store", Mock(side_effect=ConnectError("no space")))
+        with pytest.raises(ConnectError, match="no space"):
+            store.write(random_write(1))
+    store.write(random_write(1))
+    assert store_writes.contents_sqlite(path)["frames"]
+    store.close()

@@ -33,7 +33,7 @@ for number, write in enumerate(writes()):
         if number % 7 == 0:
             store.retain(0)
 """
-WRITES = 120
+WRITES = 70
 
 
 def writes():
@@ -60,7 +60,7 @@ def test_a_killed_writer_leaves_whole_writes_only_and_a_replay_completes_them(tm
         told = begin - 1
         for line in process.stdout:
             told = int(line)
-            if kills < 6 and told > done + 4:
+            if kills < 4 and told > done + 4:
                 time.sleep(chance.random() * 0.01)
                 process.send_signal(signal.SIGKILL)
                 kills += 1
@@ -70,7 +70,7 @@ def test_a_killed_writer_leaves_whole_writes_only_and_a_replay_completes_them(tm
         process.stdout.close()
         done = max(done, told, *(int(word) for word in rest if word.isdigit()))
         check(path, done)
-    assert kills == 6
+    assert kills == 4
     twin = MemoryStore()
     for write in writes():
         twin.write(write)
