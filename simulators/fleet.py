@@ -104,9 +104,11 @@ class Fleet:
     async def run(self) -> FleetReport:
         """Offers the load, waits for the durable acks, returns what happened."""
         self._write_truth()
+        # Without pace the gateway is measured, not the making of frames: they are made before anyone connects.
+        prepared = None if self._settings.is_paced else [self._make(*turn) for turn in self._turns()]
         tasks = [asyncio.create_task(line.run(), name=f"line-{n}") for n, line in enumerate(self._lines)]
         tasks.append(asyncio.create_task(self._watch(), name="watch"))
-        work = asyncio.create_task(self._work(), name="offer")
+        work = asyncio.create_task(self._work(prepared), name="offer")
         try:
             await asyncio.wait((work, *tasks), return_when=asyncio.FIRST_COMPLETED)
             # A line ends only by an error that trying again doesn't heal, such as a refused password.
@@ -126,9 +128,7 @@ class Fleet:
             end_us = self._start_us + self._rounds * self._settings.frames_every_us
             Path(self._settings.truth).write_text(to_lines(truth_of(self.plant, self._start_us, end_us)), "utf-8")
 
-    async def _work(self) -> None:
-        # Without pace the gateway is measured, not the making of frames: they are made before the clock starts.
-        prepared = None if self._settings.is_paced else [self._make(*turn) for turn in self._turns()]
+    async def _work(self, prepared: list[tuple[Frame, bytes]] | None) -> None:
         await self._wait_until(
             lambda: all(line.connection is not None for line in self._lines), self._settings.drain_us
         )
