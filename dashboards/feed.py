@@ -165,7 +165,7 @@ class Feed:
                 now_us + ANOMALY_SPAN_US,
                 self._settings.rows_max,
             ),
-            lambda: get("accounts", 2 * keep_us, self.reader.accounts),
+            self.accounts,
         )
         rows = overview.fleet_rows(devices, health, anomalies, self._live, now_us)
         for row in rows:
@@ -183,6 +183,11 @@ class Feed:
         }
         sites = overview.site_rows(rows)
         return {"now_us": now_us, "figures": figures, "sites": sites, "devices": rows}
+
+    async def accounts(self) -> list[Mapping[str, Any]]:
+        """The account of each device and epoch, with what its spool alone knows where the agents run here."""
+        rows = await self.calls.get("accounts", 2 * self._settings.tick_us, self.reader.accounts)
+        return overview.with_spools(rows, self._live)
 
     async def draw_sparks(self, devices: Sequence[Mapping[str, Any]], count_max: int) -> None:
         """Reads the small charts of the next `count_max` devices in turn."""
@@ -243,7 +248,7 @@ class Feed:
         """The stages with totals and rates, the sites' spools, and the account of every frame."""
         await self.observe()
         now_us = self._clock.now_us()
-        accounts = await self.calls.get("accounts", 2 * self._settings.tick_us, self.reader.accounts)
+        accounts = await self.accounts()
         devices = await self.calls.get("devices", self._settings.tick_us, self.reader.devices)
         newest_us = await self.calls.get("newest", self._settings.tick_us, self.reader.newest_us)
         fleet = overview.fleet_rows(devices, (), (), self._live, now_us)

@@ -87,6 +87,29 @@ def attention_of(row: Row, severity_rank: int) -> tuple[str, str]:
     return "", ""
 
 
+def with_spools(accounts: Sequence[Row], live: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Returns the accounts with what only the devices' spools know yet: frames assigned since the store last heard.
+
+    `live` holds the agents' own counters by "site/device", with `epoch` as text and `assigned`.
+
+    >>> account = {"site": "n", "device": "p", "epoch": 7, "assigned": 5, "stored": 5, "in_flight": 0}
+    >>> with_spools([account], {"n/p": {"epoch": "7", "assigned": 9}})[0]["in_flight"]
+    4
+    """
+    rows: list[Row] = []
+    for row in accounts:
+        agent = live.get(f"{row['site']}/{row['device']}", {})
+        unseen = 0
+        if str(agent.get("epoch", "")) == str(row["epoch"]):
+            unseen = max(0, int(agent.get("assigned", 0)) - int(row["assigned"]))
+        rows.append(
+            {**row, "assigned": row["assigned"] + unseen, "in_flight": (row["in_flight"] or 0) + unseen}
+            if unseen
+            else row
+        )
+    return rows
+
+
 def totals(accounts: Sequence[Row]) -> dict[str, int]:
     """Returns the sums of all accounts: the equation that must add up, with `unknown` 0.
 
@@ -153,6 +176,6 @@ def main_counter(flat: Mapping[str, Any]) -> str:
     """
     for word in MAIN_COUNTERS:
         for key in flat:
-            if word in key.split("_") and not key.startswith("dead_letters"):
+            if word in key.split("_") and not key.startswith(("dead_letters", "lag")):
                 return key
     return ""

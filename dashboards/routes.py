@@ -108,9 +108,7 @@ class Api:
         if row is None:
             raise BadRequestError(f"there is no device {site}/{device}", status=404)
         accounts = [
-            account
-            for account in await self._ask(self.feed.reader.accounts)
-            if (account["site"], account["device"]) == (site, device)
+            account for account in await self.feed.accounts() if (account["site"], account["device"]) == (site, device)
         ]
         health = await self._ask(self.feed.reader.health, site, device)
         return {"now_us": self.clock.now_us(), "row": with_units(row), "accounts": accounts, "health": health}
@@ -180,7 +178,7 @@ class Api:
 
     async def accounts(self, _request: Request) -> Any:
         """The account of each device and epoch."""
-        return {"rows": await self._ask(self.feed.reader.accounts)}
+        return {"rows": await self.feed.accounts()}
 
     async def dead_letters(self, request: Request) -> Any:
         """What could not be admitted, newest first, with its reason."""

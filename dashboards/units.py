@@ -6,20 +6,24 @@ from typing import Any
 SUFFIXES = {
     "cel": "Cel", "c": "Cel", "bar": "bar", "a": "A", "v": "V", "kw": "kW", "kwh": "kWh", "hz": "Hz", "rpm": "{rpm}",
     "m3h": "m3/h", "lpm": "L/min", "mms": "mm/s", "ms2": "m/s2", "g": "g", "pct": "%", "percent": "%", "mm": "mm",
-    "um": "um", "ms": "ms", "db": "dB", "nm": "N.m", "pa": "Pa", "kpa": "kPa", "ppm": "[ppm]", "dbm": "dBm", "s": "s",
+    "um": "um", "ms": "ms", "db": "dB", "nm": "N.m", "pa": "Pa", "kpa": "kPa", "ppm": "[ppm]", "mm_s": "mm/s", "m_s": "m/s", "m_s2": "m/s2", "m3_h": "m3/h", "l_min": "L/min", "dbm": "dBm", "s": "s",
 }  # fmt: skip
 STATE_WORDS = ("running", "setpoint", "mode", "state", "on", "enabled", "step")
-FIRST_WORDS = ("vibration", "temp", "pressure", "flow", "current")
+FIRST_WORDS = ("bearing_temp", "temp", "pressure", "flow", "current", "speed", "vibration_rms", "vibration")
 
 
 def unit_of(metric: str) -> str:
     """Returns the UCUM unit that the last word of a metric's name says; "" if it says none.
 
-    >>> unit_of("bearing_temp_cel"), unit_of("flow_m3h"), unit_of("running")
-    ('Cel', 'm3/h', '')
+    >>> unit_of("bearing_temp_cel"), unit_of("vibration_rms_mm_s"), unit_of("running")
+    ('Cel', 'mm/s', '')
     """
-    head, _, last = metric.rpartition("_")
-    return SUFFIXES.get(last.lower(), "") if head else ""
+    words = metric.lower().split("_")
+    for length in (2, 1):
+        unit = SUFFIXES.get("_".join(words[-length:])) if len(words) > length else None
+        if unit is not None:
+            return unit
+    return ""
 
 
 def main_metric(metrics: list[str]) -> str:
@@ -33,10 +37,10 @@ def main_metric(metrics: list[str]) -> str:
 
 
 def order_metrics(metrics: list[str]) -> list[str]:
-    """Returns metrics as people read them: what wears first, switches and set points last, else by name.
+    """Returns metrics as people read them: heat and flow first, shaking then, switches and set points last, else by name.
 
-    >>> order_metrics(["running", "flow_m3h", "vibration_rms_mms", "bearing_temp_cel"])
-    ['vibration_rms_mms', 'bearing_temp_cel', 'flow_m3h', 'running']
+    >>> order_metrics(["running", "flow_m3h", "vibration_rms_mm_s", "bearing_temp_cel"])
+    ['bearing_temp_cel', 'flow_m3h', 'vibration_rms_mm_s', 'running']
     """
 
     def rank(metric: str) -> tuple[int, str]:

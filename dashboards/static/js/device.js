@@ -7,7 +7,8 @@ import { Chart, Group } from "./chart.js";
 import { account, figure, loading, message, severityKind, tone, when, why } from "./parts.js";
 
 const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400]];
-const CHARTS_MAX = 12;
+const CHARTS_MAX = 16;
+const STATE = /(^|_)(running|on|enabled|open)(_|$)/;
 
 function link(words, path) {
   return h("a.back", { href: path, "data-link": true }, icon("back", 16), words);
@@ -23,6 +24,7 @@ export function deviceScreen({ main, live, found, query }) {
   let anomalies = [];
   let pending = [];
   let stopped = false;
+  let isFirst = true;
   let healthChart = null;
 
   const state = h("span.device-state");
@@ -72,7 +74,8 @@ export function deviceScreen({ main, live, found, query }) {
     if (!charts.size) put(stack);
     for (const name of names) {
       if (charts.has(name)) continue;
-      const chart = new Chart({ label: format.metricName(name), unit: format.unit(metrics[name]?.unit), group, height: 132 });
+      const isState = STATE.test(name);
+      const chart = new Chart({ label: format.metricName(name), unit: format.unit(metrics[name]?.unit), group, height: isState ? 84 : 128, step: isState, zero: isState, high: isState ? 1 : null });
       charts.set(name, chart);
       stack.append(chart.element);
     }
@@ -97,6 +100,14 @@ export function deviceScreen({ main, live, found, query }) {
       }
     }));
     pending = [];
+    if (isFirst && !group.zoom) fit();
+  }
+
+  /** A device that is heard for minutes only is shown over minutes. */
+  function fit() {
+    isFirst = false;
+    const oldest = Math.min(...[...charts.values()].map((chart) => chart.points.t[0] || Infinity));
+    if (nowUs() - oldest < 300e6) { group.spanUs = 300e6; pressed(); loadCharts(); }
   }
 
   function takeRow(row, local = {}) {

@@ -46,7 +46,7 @@ class Tile {
     const hasHealth = format.isNumber(row.health);
     this.health.style.setProperty("--fill", hasHealth ? row.health / 100 : 0);
     this.health.dataset.tone = hasHealth ? tone(row.health) : "";
-    text(this.healthWords, hasHealth ? `Health ${Math.round(row.health)}` : "Health unknown");
+    text(this.healthWords, hasHealth ? `Health ${Math.round(row.health)}` : "Health –");
     const isWaiting = row.buffered > 1;
     text(this.note, isWaiting ? `${format.count(row.buffered)} waiting` : format.ago(row.received_us, nowUs()));
     this.note.title = `last seen ${format.utc(row.received_us)}`;

@@ -65,5 +65,5 @@ export function tick(us, stepUs) {
 
 /** "bearing_temp_cel" reads better as "bearing temp"; a unit at the end is said by the unit. */
 export function metricName(name) {
-  return name.replace(/_(cel|bar|a|m3h|rpm|mms|pct|kw|v|hz|lpm|ms2|g)$/i, "").replaceAll("_", " ");
+  return name.replace(/_(mm_s|m_s2|m_s|m3_h|l_min|cel|bar|a|m3h|rpm|mms|pct|kw|v|hz|lpm|ms2|g|um|mm|pa|kpa)$/i, "").replaceAll("_", " ");
 }

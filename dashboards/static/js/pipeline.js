@@ -6,22 +6,21 @@ import * as format from "./format.js";
 import { Chart, Group } from "./chart.js";
 import { account, figure, message, table, when } from "./parts.js";
 
+// Title, what it does, picture, and the counters that people ask for first (the API tells all of them).
 const STAGES = {
-  agents: ["Edge agents", "sample, detect, reduce, spool", "chip"],
-  gateway: ["Gateway", "ends MQTT, admits, batches", "gate"],
-  log: ["Log", "keeps every batch in order", "layers"],
-  processor: ["Processor", "dedupes, windows, health", "cpu"],
-  store: ["Store", "each reading once", "disk"],
+  agents: ["Edge agents", "sample, detect, reduce, spool", "chip", ["sampled", "readings", "published", "frames", "published_bytes", "buffered", "dropped"]],
+  gateway: ["Gateway", "ends MQTT, admits, batches", "gate", ["admitted_readings", "readings", "admitted_frames", "frames", "dead_letters", "devices_online", "acks_sent", "bytes"]],
+  log: ["Log", "keeps every batch in order", "layers", ["commits", "records", "admitted_batches", "admitted_record_bytes", "lag_records", "lag"]],
+  processor: ["Processor", "dedupes, windows, health", "cpu", ["readings", "frames_new", "frames_duplicate", "duplicates", "readings_late", "late", "event_to_stored_p95_ms", "received_to_stored_p95_ms", "p95_ms"]],
+  store: ["Store", "each reading once", "disk", ["readings", "frames", "rows", "anomalies", "gaps", "size_bytes", "write_p95_ms"]],
 };
-// What people ask a stage first; the API tells all counters.
-const SHOWN = ["sampled", "published", "published_bytes", "buffered", "admitted_readings", "admitted_frames", "readings", "frames", "commits", "records", "rows",
-  "admitted_record_bytes", "bytes", "dead_letters", "devices_online", "duplicates", "late", "lag_records", "lag", "event_to_stored_p95_ms", "p95_ms", "write_p95_ms", "anomalies", "gaps", "size_bytes"];
 const SHOWN_MAX = 5;
 const words = (key) => key.replace(/^admitted_/, "").replaceAll("_", " ").replaceAll(".", " · ");
 
 class Stage {
   constructor(name) {
-    const [title, does, picture] = STAGES[name];
+    const [title, does, picture, shown] = STAGES[name];
+    this.shown = shown;
     this.rate = h("b.stage-rate", {}, "–");
     this.unit = h("span.stage-unit");
     this.list = h("dl.stage-list");
@@ -37,7 +36,7 @@ class Stage {
     }
     text(this.rate, row.rate === null ? "–" : format.compact(row.rate));
     text(this.unit, row.main ? `${words(row.main)} / s` : "");
-    const first = SHOWN.filter((key) => format.isNumber(row.totals[key]));
+    const first = this.shown.filter((key) => format.isNumber(row.totals[key]));
     const shown = (first.length ? first : keys.filter((key) => format.isNumber(row.totals[key]))).slice(0, SHOWN_MAX);
     put(this.list, shown.map((key) => [h("dt", {}, words(key)), h("dd", {}, format.compact(row.totals[key]))]));
   }

@@ -54,13 +54,16 @@ export class Points {
     return t - this.t[i - 1] <= this.t[i] - t ? i - 1 : i;
   }
 
-  /** The distance beyond which two neighbours are apart (a gap): five times the median distance, at least `least`. */
+  /**
+   * The distance beyond which two neighbours are apart (a gap): five times the median distance, three times the
+   * 95th percentile (a deadband is silent while nothing changes), at least `least`.
+   */
   gap(least) {
     const n = this.length;
     if (n < 3) return Infinity;
     const steps = [];
     for (let i = Math.max(1, n - 257); i < n; i += 1) steps.push(this.t[i] - this.t[i - 1]);
     steps.sort((a, b) => a - b);
-    return Math.max(least, 5 * steps[steps.length >> 1]);
+    return Math.max(least, 5 * steps[steps.length >> 1], 3 * steps[Math.floor(steps.length * 0.95)]);
   }
 }

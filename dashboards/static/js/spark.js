@@ -8,7 +8,8 @@ const HEIGHT = 40;
 /** Draws spark = {time_us, mean, start_us, end_us} into an SVG element made by `sparkline()`. */
 export function drawSpark(svg, spark) {
   const [area, line, dot] = svg.children;
-  const { time_us: t, mean: v, start_us: start, end_us: end } = spark;
+  const { time_us: t, mean: v, end_us: end } = spark;
+  const start = Math.min(t[0] ?? spark.start_us, end - 60e6);
   let lo = Math.min(...v.filter((one) => one !== null));
   let hi = Math.max(...v.filter((one) => one !== null));
   if (!(hi - lo > 1e-9)) { lo -= 1; hi += 1; }

@@ -148,9 +148,9 @@ def test_long_texts_of_devices_are_cut() -> None:
 def test_metrics_stand_in_the_order_in_which_people_read_them() -> None:
     names = ["setpoint_flow_m3h", "zeta", "flow_m3h", "pressure_bar", "running", "vibration_rms_mms"]
     assert order_metrics(names) == [
-        "vibration_rms_mms",
         "pressure_bar",
         "flow_m3h",
+        "vibration_rms_mms",
         "zeta",
         "running",
         "setpoint_flow_m3h",

@@ -14,7 +14,7 @@ def test_the_fleet_tells_every_device_its_attention_and_the_figures() -> None:
     assert fleet["figures"]["devices"] == len(fleet["devices"]) == 6
     assert fleet["figures"]["unknown"] == 0
     pump = next(row for row in fleet["devices"] if (row["site"], row["device"]) == ("harbour", "pump-01"))
-    assert pump["spark"]["metric"] == "vibration_rms_mms"
+    assert pump["spark"]["metric"] == "bearing_temp_cel"
     assert len(pump["spark"]["time_us"]) == len(pump["spark"]["mean"]) > 10
     assert sum(site["devices"] for site in fleet["sites"]) == 6
 
