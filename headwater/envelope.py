@@ -12,11 +12,14 @@ MAGIC: Final = ord("H")
 VERSION: Final = 1
 STORED: Final = VERSION << 4
 DEFLATED: Final = VERSION << 4 | 1
-# Field 15 as fixed32: its tag stands before the CRC, which ends the message.
-_CRC_TAG: Final = 0x7D
+# Field 15 as fixed32: its tag stands before the CRC, which ends the message and covers the tag too. The CRC-32 of bytes
+# that end with their own CRC-32 is a constant, so a check needs no slices.
+_CRC_TAG: Final = b"\x7d"
 _CRC_BYTES: Final = 4
+_RESIDUE: Final = 0x2144DF1C
 _RAW_DEFLATE: Final = -15
-_HEADS: Final = {coding: bytes((MAGIC, coding)) for coding in (STORED, DEFLATED)}
+_STORED_HEAD: Final = bytes((MAGIC, STORED))
+_DEFLATED_HEAD: Final = bytes((MAGIC, DEFLATED))
 
 
 def seal(message: Any, compress_level: int) -> bytes:
@@ -26,13 +29,14 @@ def seal(message: Any, compress_level: int) -> bytes:
         LimitError: more than RAW_BYTES_MAX, or INFLATED_BYTES_MAX before deflate.
     """
     body: bytes = message.SerializeToString()
-    body += bytes((_CRC_TAG,)) + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+    body += _CRC_TAG
+    body += zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
     if len(body) > INFLATED_BYTES_MAX:
         raise LimitError(f"a frame of {len(body)} bytes is over {INFLATED_BYTES_MAX}: send fewer readings per frame")
-    payload = _HEADS[STORED] + body
+    payload = _STORED_HEAD + body
     if compress_level:
         deflate = zlib.compressobj(compress_level, zlib.DEFLATED, _RAW_DEFLATE)
-        small = b"".join((_HEADS[DEFLATED], deflate.compress(body), deflate.flush()))
+        small = b"".join((_DEFLATED_HEAD, deflate.compress(body), deflate.flush()))
         if len(small) < len(payload):
             payload = small
     if len(payload) > RAW_BYTES_MAX:
@@ -53,9 +57,9 @@ def unseal(payload: bytes) -> Any:
     if len(payload) > RAW_BYTES_MAX:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(payload)} bytes are over {RAW_BYTES_MAX}")
     head = payload[:2]
-    if head == _HEADS[DEFLATED]:
+    if head == _DEFLATED_HEAD:
         body = _inflate(payload)
-    elif head == _HEADS[STORED]:
+    elif head == _STORED_HEAD:
         body = payload[2:]
     elif len(head) < 2 or head[0] != MAGIC:
         raise DecodeError(DeadLetterReason.PARSE, "not a frame: it does not begin with H")
@@ -63,8 +67,7 @@ def unseal(payload: bytes) -> Any:
         raise DecodeError(DeadLetterReason.VERSION, f"frame version {head[1] >> 4}, this reads {VERSION}")
     else:
         raise DecodeError(DeadLetterReason.PARSE, f"unknown coding {head[1] & 15}")
-    end = len(body) - _CRC_BYTES
-    if end < 1 or body[end - 1] != _CRC_TAG or zlib.crc32(body[: end - 1]) != int.from_bytes(body[end:], "little"):
+    if zlib.crc32(body) != _RESIDUE or body[-1 - _CRC_BYTES : -_CRC_BYTES] != _CRC_TAG:
         raise DecodeError(DeadLetterReason.CHECKSUM, f"CRC-32 of {len(body)} bytes does not match")
     try:
         return FrameMessage.FromString(body)

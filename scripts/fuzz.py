@@ -78,7 +78,8 @@ def damage(draw: random.Random, seeds: list[bytes]) -> bytes:
 
 def sealed(body: bytes) -> bytes:
     """A payload with a right CRC around any message, so that damage reaches the layers behind it."""
-    return bytes((ord("H"), STORED)) + body + b"\x7d" + zlib.crc32(body).to_bytes(4, "little")
+    body += b"\x7d"
+    return bytes((ord("H"), STORED)) + body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def damage_frame(draw: random.Random, seeds: list[bytes]) -> bytes:

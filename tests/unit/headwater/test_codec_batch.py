@@ -102,7 +102,7 @@ def resealed(frame: Frame, change: object) -> bytes:
     message.ClearField("crc32")
     change(message)  # type: ignore[operator]
     body = message.SerializeToString() + b"\x7d"
-    return bytes((ord("H"), STORED)) + body + zlib.crc32(body[:-1]).to_bytes(4, "little")
+    return bytes((ord("H"), STORED)) + body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def set_rows(message) -> None:
