@@ -80,6 +80,7 @@ class Plant:
         self.duty_slot_s = duty_slot_s
         self.has_vibration = has_vibration
         self._units: dict[int, Unit] = {}
+        self._life_lines: dict[int, list[wear.LifeLine]] = {}
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
@@ -133,22 +134,21 @@ class Plant:
 
     def lives(self, machine: Machine, start_s: int, stop_s: int) -> dict[str, list[wear.Life]]:
         """Returns per component the lives that overlap `[start_s, stop_s)`."""
+        lines = self._life_lines.get(machine.index)
+        if lines is None:
+            lines = self._life_lines[machine.index] = self._lines_of(machine)
+        return {line.component.name: line.between(start_s, stop_s) for line in lines}
+
+    def _lines_of(self, machine: Machine) -> list[wear.LifeLine]:
         # Ages at the start are spread evenly over the plant: a fixed share of the machines is near its end.
         stride = next(n for n in range(self.devices * 5 // 8 + 1, 2 * self.devices + 2) if gcd(n, self.devices) == 1)
-        lives = {}
+        lines = []
         for number, component in enumerate(KINDS[machine.kind].components):
             place = (machine.index * stride + number * (self.devices // 2 + 1)) % self.devices
             age = 0.97 * (place + draw(key_of(self.seed, machine.device, component.name, "age"), 0)) / self.devices
-            lives[component.name] = wear.lives_between(
-                self.seed,
-                machine.device,
-                component,
-                self.start_us // US_PER_S,
-                age,
-                self.wear_speed,
-                (start_s, stop_s),
-            )
-        return lives
+            start_s = self.start_us // US_PER_S
+            lines.append(wear.LifeLine(self.seed, machine.device, component, start_s, age, self.wear_speed))
+        return lines
 
     def outages(self, machine: Machine, start_s: int, stop_s: int) -> list[tuple[int, int]]:
         """Returns the standstills from a failure to its repair that overlap the interval, merged, in order."""

@@ -4,8 +4,8 @@ Lives are Weibull with a spread of units; the onset and the growth rate differ f
 time is a pure function of (seed, device, component, time).
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
 from math import exp, expm1, log
 
 import numpy as np
@@ -74,44 +74,62 @@ def _span_s(component: Component, key: int, index: int, wear_speed: float) -> fl
     return max(weibull, 0.15) * component.life_days * 86_400 / wear_speed
 
 
-@lru_cache(maxsize=65_536)
-def life_at(
-    seed: int, device: str, component: Component, index: int, start_s: int, age_share: float, wear_speed: float
-) -> Life:
-    """Returns life number `index`; life 0 has used up `age_share` of its span at `start_s`."""
-    key = key_of(seed, device, component.name, "life")
-    span = _span_s(component, key, index, wear_speed)
-    begin = start_s - round(age_share * span)
-    if index:
-        begin = life_at(seed, device, component, index - 1, start_s, age_share, wear_speed).repaired_s
-    onset_share = 0.5 + 0.3 * draw(key, 4 * index + 1)
-    growth = exp(0.9 + 0.5 * draw(key, 4 * index + 2))
-    failure = begin + max(60, round(span))
-    repair = max(60, round(component.repair_s / wear_speed))
-    return Life(
-        component.name, index, begin, begin + round(onset_share * (failure - begin)), failure, failure + repair, growth
-    )
+@dataclass(slots=True, eq=False)
+class LifeLine:
+    """All lives of one component of one machine, drawn one after another as far as they are asked for.
+
+    Attributes:
+        seed, device, component: name the line.
+        start_s: start of the plant, within life 0.
+        age_share: how much of its span life 0 has used up by then.
+        wear_speed: how much faster than in life.
+    """
+
+    seed: int
+    device: str
+    component: Component
+    start_s: int
+    age_share: float
+    wear_speed: float
+    _drawn: tuple[Life, ...] = ()
+
+    def between(self, start_s: int, stop_s: int) -> list[Life]:
+        """Returns the lives that overlap `[start_s, stop_s)`, in order; life 0 covers all time before it too."""
+        lives = self._drawn
+        if not lives or lives[-1].repaired_s < stop_s:
+            grown = list(lives)
+            while not grown or grown[-1].repaired_s < stop_s:
+                grown.append(self._draw(len(grown), grown[-1].repaired_s if grown else None))
+            # Replaced at one stroke: two threads that draw at once draw the same.
+            self._drawn = lives = tuple(grown)
+        first = bisect_right(lives, start_s, key=_repaired_s)
+        last = bisect_left(lives, stop_s, key=_begin_s)
+        return list(lives[first : max(last, first + 1)])
+
+    def _draw(self, index: int, begin_s: int | None) -> Life:
+        component = self.component
+        key = key_of(self.seed, self.device, component.name, "life")
+        span = _span_s(component, key, index, self.wear_speed)
+        begin = self.start_s - round(self.age_share * span) if begin_s is None else begin_s
+        failure = begin + max(60, round(span))
+        onset_share = 0.5 + 0.3 * draw(key, 4 * index + 1)
+        return Life(
+            component.name,
+            index,
+            begin,
+            begin + round(onset_share * (failure - begin)),
+            failure,
+            failure + max(60, round(component.repair_s / self.wear_speed)),
+            growth=exp(0.9 + 0.5 * draw(key, 4 * index + 2)),
+        )
 
 
-def lives_between(
-    seed: int,
-    device: str,
-    component: Component,
-    plant_start_s: int,
-    age_share: float,
-    wear_speed: float,
-    span: tuple[int, int],
-) -> list[Life]:
-    """Returns the lives that overlap `span`, a half-open interval in seconds; life 0 covers all before it."""
-    lives: list[Life] = []
-    index = 0
-    while True:
-        life = life_at(seed, device, component, index, plant_start_s, age_share, wear_speed)
-        if life.begin_s >= span[1] and lives:
-            return lives
-        if life.repaired_s > span[0]:
-            lives.append(life)
-        index += 1
+def _repaired_s(life: Life) -> int:
+    return life.repaired_s
+
+
+def _begin_s(life: Life) -> int:
+    return life.begin_s
 
 
 def damage_between(lives: list[Life], start_s: int, stop_s: int) -> Float64:
