@@ -22,6 +22,8 @@ from headwater.reasons import Severity
 from headwater.snapshot import pack, unpack
 
 _VERSION = 1
+_HEALTH_TAGS = ("site", "device", "component")
+_HEALTH_FIELDS = ("health", "rul_h", "rul_lo")
 _Key = tuple[str, str, str]  # site, device, rule
 
 
@@ -100,20 +102,22 @@ class Alerts:
 
     def _judge_health(self, table: PointTable) -> None:
         limits, fields = self._limits, table.fields
-        names = zip(*(table.tags[tag].strings() for tag in ("site", "device", "component")), strict=True)
-        columns = (
-            table.time_us.tolist(),
-            fields["health"].tolist(),
-            fields["rul_h"].tolist(),
-            fields["rul_lo"].tolist(),
-        )
-        for (site, device, part), time_us, health, life, low in zip(names, *columns, strict=True):
-            key = (site, device, f"health:{part}")
+        matters = (fields["health"] < limits.health_lo) | (fields["rul_lo"] < limits.lead_h)
+        if self._firing:
+            # Of the others only machines that an alert fires for can have news.
+            busy = {device for _, device, _ in self._firing}
+            device = table.tags["device"]
+            matters |= np.array([name in busy for name in device.dictionary], bool)[device.code]
+        rows = np.flatnonzero(matters)
+        names = ([table.tags[tag].dictionary[at] for at in table.tags[tag].code[rows].tolist()] for tag in _HEALTH_TAGS)
+        columns = (column[rows].tolist() for column in (table.time_us, *(fields[name] for name in _HEALTH_FIELDS)))
+        for site, device_name, part, time_us, health, life, low in zip(*names, *columns, strict=True):
+            key = (site, device_name, f"health:{part}")
             if health < limits.health_lo:
                 self._fire(key, time_us, str(Severity.CRITICAL), health, f"health of {part} is {health:.0f} of 100")
             elif health > limits.health_hi:
                 self._resolve(key, time_us, f"health of {part} is {health:.0f} of 100")
-            key = (site, device, f"life:{part}")
+            key = (site, device_name, f"life:{part}")
             if low < limits.lead_h:
                 message = (
                     f"{part}: about {life:.1f} h left, no less than {low:.1f} h; planning takes {limits.lead_h:g} h"

@@ -37,6 +37,7 @@ class HealthModel:
         window_us: their width.
         baseline: windows that make a baseline.
         settle: windows in service before a machine counts as steady.
+        report_every_us: time between rows of a component.
         smoothing: share of a new window in the smoothed distance.
         distance_half: distance, in standard deviations, at which health is 50.
         distance_failed: distance at which a component counts as failed.
@@ -50,6 +51,7 @@ class HealthModel:
     window_us: int = 10_000_000
     baseline: int = 60
     settle: int = 6
+    report_every_us: int = 30_000_000
     smoothing: float = 0.1
     distance_half: float = 12.0
     distance_failed: float = 30.0
@@ -168,15 +170,17 @@ class Health:
 
     def _series_of(self, table: PointTable, rows: Int64, directory: Directory) -> Int64:
         pairs = [table.tags[tag] for tag in ("site", "device", "metric")]
-        codes = np.stack([tag.code[rows] for tag in pairs], axis=1)
-        kinds, inverse = np.unique(codes, axis=0, return_inverse=True)
-        devices = np.empty(len(kinds), np.int32)
-        metrics = np.empty(len(kinds), np.int32)
-        for i, (site, device, metric) in enumerate(kinds.tolist()):
-            name = pairs[0].dictionary[site], pairs[1].dictionary[device]
-            devices[i] = directory.devices.id(name)
-            metrics[i] = directory.metrics.id(pairs[2].dictionary[metric])
-        return directory.series(devices, metrics)[inverse.reshape(-1)].astype(np.int64)
+        site, name, metric = (tag.code[rows].astype(np.int64) for tag in pairs)
+        names, kinds = len(pairs[1].dictionary), len(pairs[2].dictionary)
+        codes, inverse = np.unique((site * names + name) * kinds + metric, return_inverse=True)
+        devices = np.empty(len(codes), np.int32)
+        metrics = np.empty(len(codes), np.int32)
+        for i, code in enumerate(codes.tolist()):
+            place, kind = divmod(code, kinds)
+            device = pairs[0].dictionary[place // names], pairs[1].dictionary[place % names]
+            devices[i] = directory.devices.id(device)
+            metrics[i] = directory.metrics.id(pairs[2].dictionary[kind])
+        return directory.series(devices, metrics)[inverse].astype(np.int64)
 
     def _judge_window(self, end_us: int, series: Int64, mean: Float64, directory: Directory) -> list[PointTable]:
         device = directory.device_of_series[series]
@@ -242,6 +246,8 @@ class Health:
     def _rows(self, end_us: int, parts: Int64, distance: Float64, directory: Directory) -> list[PointTable]:
         model = self._model
         self._trend.add(parts, end_us, distance)
+        if end_us % model.report_every_us >= model.window_us:
+            return []
         life = life_of(self._trend, parts, model.distance_failed, model.horizon_h)
         beyond = np.maximum(distance - 1.0, 0.0)
         health = 100.0 / (1.0 + (beyond / (model.distance_half - 1.0)) ** 2)

@@ -1,7 +1,7 @@
 """Where a distance is going: its recent history per component, and the time until it reaches that of a failure."""
 
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import erf, exp, log, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -82,13 +82,19 @@ def life_of(trend: Trend, parts: Int64, failed: float, horizon_h: float) -> Life
         straight, bent = _fit(time, distance), _fit(time, np.log(np.maximum(distance, 0.1)))
         error_bent = float(np.sum((np.exp(bent.level + bent.slope * time) - distance) ** 2))
         is_bent = error_bent < straight.error
-        fit, goal = (bent, float(np.log(failed))) if is_bent else (straight, failed)
-        if fit.slope <= NORMAL_90 * fit.slope_error:
+        lives = straight.reaches(failed), bent.reaches(float(np.log(failed)))
+        if lives[is_bent] is None:
             continue
-        left = max(goal - fit.level, 0.0)
-        hours[i] = left / fit.slope
-        low[i] = left / (fit.slope + NORMAL_90 * fit.slope_error)
-        high[i] = left / (fit.slope - NORMAL_90 * fit.slope_error)
+        # Both shapes vote by how well they fit, so that the figure does not jump when they fit alike.
+        votes = [
+            (log(max(life[0], 1e-6)), 1.0 / max(error, 1e-12))
+            for life, error in zip(lives, (straight.error, error_bent), strict=True)
+            if life
+        ]
+        hours[i] = exp(sum(vote * weight for vote, weight in votes) / sum(weight for _, weight in votes))
+        # Which of the two shapes goes on is not known either: the interval holds what both say.
+        low[i] = min(life[1] for life in lives if life)
+        high[i] = max(life[2] for life in lives if life)
         spread = max((high[i] - low[i]) / (2 * NORMAL_90), 1e-6)
         p_fail[i] = 0.5 * (1 + erf((horizon_h - hours[i]) / (spread * sqrt(2))))
         model[i] = "exponential" if is_bent else "linear"
@@ -103,6 +109,14 @@ class _Line:
     slope: float
     slope_error: float
     error: float
+
+    def reaches(self, goal: float) -> tuple[float, float, float] | None:
+        """Hours until the line is at `goal`, with a 90 % interval; None if it does not rise for sure."""
+        margin = NORMAL_90 * self.slope_error
+        if self.slope <= margin:
+            return None
+        left = max(goal - self.level, 0.0)
+        return left / self.slope, left / (self.slope + margin), left / (self.slope - margin)
 
 
 def _fit(time: Float64, y: Float64) -> _Line:

@@ -15,7 +15,7 @@ def log_trimmed(instance: str, shard: int, position: int, record: LogRecord) -> 
     message = (
         f"shard {shard}: {lost} records from offset {position} on were trimmed unread; devices send what is missing"
     )
-    return _alert(instance, "log-trimmed", max(record.timestamp_us, 0), float(lost), message)
+    return _alert(instance, f"log-trimmed:{shard}", max(record.timestamp_us, 0), float(lost), message)
 
 
 def log_replaced(instance: str, now_us: int, old: str, new: str) -> PointTable:

@@ -56,6 +56,9 @@ class ProcessorSettings(Table):
         3_600_000_000, gt=0, alias="alert_forget", description="An alert whose clearing never came resolves after this."
     )
     health_baseline: int = Field(60, ge=10, description="Windows in steady service that make a machine's baseline.")
+    health_every_us: DurationUs = Field(
+        30_000_000, gt=0, alias="health_every", description="Time between rows of a component's health."
+    )
     health_regime: tuple[str, ...] = Field(
         HealthModel().regime, description="Parts of names of metrics that give the operating point, the best first."
     )

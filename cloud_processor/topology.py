@@ -39,6 +39,7 @@ def health_model(settings: ProcessorSettings) -> HealthModel:
         window=narrow.label,
         window_us=narrow.size_us,
         baseline=settings.health_baseline,
+        report_every_us=settings.health_every_us,
         horizon_h=settings.lead_us / 3_600_000_000,
         components={name: tuple(parts) for name, parts in settings.health_components.items()},
         regime=tuple(settings.health_regime),

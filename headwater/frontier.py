@@ -32,6 +32,11 @@ class Frontier:
         return list(zip(self._lo, self._hi, strict=True))
 
     @property
+    def range_count(self) -> int:
+        """How many ranges there are, without listing them."""
+        return len(self._lo)
+
+    @property
     def highest(self) -> int:
         """The highest number seen, 0 if none."""
         return self._hi[-1] if self._hi else self.contiguous

@@ -19,7 +19,7 @@ from headwater.points import DeviceAccount
 from headwater.watermark import ABOVE_HOLE, DUPLICATE, FILLS_HOLE, IN_SEQUENCE
 
 # Separate ranges of one device and epoch beyond which frames are refused (and stay in the device's spool).
-RANGES_REFUSED_AT = 64 * RANGES_MAX
+RANGES_REFUSED_AT = 16 * RANGES_MAX
 
 _COLUMNS = (  # noqa: SIM905 — a row of names.
     "device contiguous assigned oldest stored dead gap readings acquired suppressed aggregated dropped duplicates gap_from unknown foreign"
@@ -123,7 +123,7 @@ class SequenceBook:
             at, seq = int(admission.entry[row]), int(batch.seq[row])
             if batch.epoch[row]:
                 frontier = self._frontier(at)
-                if len(frontier.ranges) >= RANGES_REFUSED_AT and seq not in frontier and seq != frontier.contiguous + 1:
+                if frontier.range_count >= RANGES_REFUSED_AT and seq not in frontier and seq != frontier.contiguous + 1:
                     admission.refused.append(row)
                     continue
                 if not frontier.add(seq):
@@ -131,7 +131,7 @@ class SequenceBook:
                 if frontier.is_full:
                     admission.wide.append(at)
                 above = FILLS_HOLE if seq <= frontier.contiguous else ABOVE_HOLE
-                admission.standing[row] = above if frontier.ranges else IN_SEQUENCE
+                admission.standing[row] = above if frontier.range_count else IN_SEQUENCE
             else:
                 admission.standing[row] = IN_SEQUENCE
             for declared_at, gap in declared.get(row, ()):
@@ -154,7 +154,7 @@ class SequenceBook:
                 columns["gap"][at] += _add_range(self._frontier(at), low, assigned)
         for at, frontier in list(self._frontiers.items()):
             columns["contiguous"][at] = frontier.contiguous
-            if not frontier.ranges:
+            if not frontier.range_count:
                 del self._frontiers[at]
 
     def _count(self, batch: Batch, admission: Admission) -> None:

@@ -64,6 +64,14 @@ class SqliteCheckpoints:
         except sqlite3.DatabaseError as error:
             raise self._damage(error) from error
 
+    def forget(self) -> None:
+        """Drops all checkpoints, so that the next start replays the log from its oldest record."""
+        try:
+            with self._lock, self._connection:
+                self._connection.execute("DELETE FROM checkpoint")
+        except sqlite3.OperationalError as error:
+            raise ConnectError(f"checkpoints {self._path}: {error}") from error
+
     def close(self) -> None:
         """Releases the file."""
         with self._lock:
