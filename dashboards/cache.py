@@ -11,6 +11,7 @@ import anyio.to_thread
 from headwater.ports import Clock
 
 T = TypeVar("T")
+SLOWNESS = 3
 
 
 class SharedCalls:
@@ -24,16 +25,19 @@ class SharedCalls:
         self._threads_max = threads_max
         self._entries_max = entries_max
         self._limiter: anyio.CapacityLimiter | None = None
-        self._answers: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
+        self._answers: OrderedDict[Hashable, tuple[int, int, Any]] = OrderedDict()
         self._running: dict[Hashable, anyio.Event] = {}
         self.calls = 0
 
     async def get(self, key: Hashable, keep_us: int, call: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Returns an answer at most `keep_us` old; errors of `call` reach everyone who waits for it."""
+        """Returns an answer at most `keep_us` old, or three times as old as it took to make, if that is longer.
+
+        So a store that answers slowly is asked less often. Errors of `call` reach everyone who waits for it.
+        """
         while True:
             found = self._answers.get(key)
-            if found is not None and self._clock.monotonic_us() - found[0] < keep_us:
-                answer: T = found[1]
+            if found is not None and self._clock.monotonic_us() < found[0] + max(keep_us, found[1]):
+                answer: T = found[2]
                 return answer
             running = self._running.get(key)
             if running is None:
@@ -41,8 +45,10 @@ class SharedCalls:
             await running.wait()
         done = self._running[key] = anyio.Event()
         try:
+            asked_us = self._clock.monotonic_us()
             answer = await self.run(call, *args, **options)
-            self._answers[key] = (self._clock.monotonic_us(), answer)
+            answered_us = self._clock.monotonic_us()
+            self._answers[key] = (answered_us, SLOWNESS * (answered_us - asked_us), answer)
             self._answers.move_to_end(key)
             while len(self._answers) > self._entries_max:
                 self._answers.popitem(last=False)
@@ -50,6 +56,10 @@ class SharedCalls:
         finally:
             del self._running[key]
             done.set()
+
+    def forget(self, key: Hashable) -> None:
+        """Drops an answer that a command has made untrue."""
+        self._answers.pop(key, None)
 
     async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         """Runs a blocking call in a worker thread, at most `threads_max` at a time."""

@@ -267,10 +267,13 @@ class Feed:
         """
         if self._counters is None:
             return
-        self.counters = await self.calls.get("counters", self._settings.tick_us, self._counters)
-        now_us = self._clock.now_us()
-        if self.history and now_us - self.history[-1]["now_us"] < HISTORY_STEP_US:
+        is_recent = bool(self.history) and self._clock.now_us() - self.history[-1]["now_us"] < HISTORY_STEP_US
+        if is_recent and not self._listeners:
             return
+        self.counters = await self.calls.get("counters", self._settings.tick_us, self._counters)
+        if is_recent:
+            return
+        now_us = self._clock.now_us()
         counters = overview.with_log(self.counters)
         rates = self._rates.update(self._clock.monotonic_us(), flatten(counters))
         self._stages = overview.stage_rows(counters, rates)
@@ -283,7 +286,8 @@ class Feed:
         )
 
     async def _tick_simulator(self, simulator: SimulatorControl) -> None:
-        text = json_text({"state": simulator.state(), "sites": overview.site_rows((await self.fleet())["devices"])})
+        state = await self.calls.get("simulator", self._settings.tick_us, simulator.state)
+        text = json_text({"state": state, "sites": overview.site_rows((await self.fleet())["devices"])})
         if text != self._simulator_sent:
             self._simulator_sent = text
             self.ring.append("simulator", text)

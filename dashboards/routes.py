@@ -32,6 +32,7 @@ BODY_BYTES_MAX = 4096
 RANGE_DEFAULT_US = 15 * 60_000_000
 DAY_US = 86_400_000_000
 FAULT_MAX_US = 3_600_000_000
+SEVERITY_MAX = 100.0
 WINDOWS_MAX = 2000
 
 Endpoint = Callable[[Request], Awaitable[Any]]
@@ -188,7 +189,7 @@ class Api:
         """Simulated sites, devices, faults; 404 outside the demo."""
         if self.feed.simulator is None:
             raise BadRequestError("there is no simulator here: it runs in `headwater demo`", status=404)
-        state = self.feed.simulator.state()
+        state = await self.feed.calls.get("simulator", self.settings.tick_us, self.feed.simulator.state)
         return {"now_us": self.clock.now_us(), "state": state, "history": list(self.feed.history)}
 
     async def inject(self, request: Request) -> Any:
@@ -200,13 +201,17 @@ class Api:
         if not isinstance(kind, str) or len(kind) > 64:
             raise BadRequestError("kind must be one of the simulator's kinds")
         metric = metric_of(body) if body.get("metric") else ""
-        severity = number_of(body, "severity", 1.0, 0.0, 10.0)
+        severity = number_of(body, "severity", 8.0, -SEVERITY_MAX, SEVERITY_MAX)
         duration_us = integer_of(body, "duration_us", 60_000_000, 1_000_000, FAULT_MAX_US)
         arguments = (name_of(body, "site"), name_of(body, "device"), metric, kind, severity, duration_us)
         try:
-            return {"id": await self.feed.calls.run(self.feed.simulator.inject, *arguments)}
+            fault = await self.feed.calls.run(self.feed.simulator.inject, *arguments)
         except (KeyError, ValueError) as error:
-            raise BadRequestError(f"the simulator knows no such site, device, metric or kind: {error}") from error
+            raise BadRequestError(
+                f"the simulator refuses this fault: {error.args[0] if error.args else kind}"
+            ) from error
+        self.feed.calls.forget("simulator")
+        return {"id": fault}
 
     async def network(self, request: Request) -> Any:
         """Cuts or restores the network of a site."""
@@ -220,6 +225,7 @@ class Api:
             await self.feed.calls.run(self.feed.simulator.set_online, site, body["online"])
         except KeyError as error:
             raise BadRequestError(f"the simulator knows no site {site}") from error
+        self.feed.calls.forget("simulator")
         return {"site": site, "online": body["online"]}
 
     async def _body(self, request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ browser's console, a request that leaves the page, or a screen that is wider tha
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,14 +74,11 @@ def make_trouble(url: str) -> tuple[str, str]:
     """Breaks a machine and returns its name: the one whose screen is drawn."""
     fleet = ask(f"{url}/api/v1/fleet")["devices"]
     chosen = next((row for row in fleet if row["device"].startswith("pump")), fleet[0])
-    state = ask(f"{url}/api/v1/simulator")["state"]
-    kinds = [kind for kind in ("spike", "offset", "drift", "level") if kind in state["kinds"]] or state["kinds"][:1]
     names = list(ask(f"{url}/api/v1/devices/{chosen['site']}/{chosen['device']}")["row"]["metrics"])
     metric = next((name for name in names if "temp" in name), names[0])
-    fault = {"site": chosen["site"], "device": chosen["device"], "severity": 1.5, "duration_us": 60_000_000}
-    for kind in kinds:
-        with contextlib.suppress(urllib.error.HTTPError):  # Not every machine can break in every way.
-            ask(f"{url}/api/v1/simulator/inject", fault | {"kind": kind, "metric": metric})
+    machine = {"site": chosen["site"], "device": chosen["device"]}
+    bias = {"kind": "bias", "metric": metric, "severity": 9, "duration_us": 40_000_000}
+    ask(f"{url}/api/v1/simulator/inject", machine | bias)
     return chosen["site"], chosen["device"]
 
 
@@ -103,6 +100,13 @@ def draw(page: Page, url: str, path: str, target: Path, width: int, wait_s: floa
     return [f"{target.name} is {wide} px too wide"] if wide > 0 else []
 
 
+def listen(page: Page, url: str, complaints: list[str]) -> None:
+    """Notes what the console complains of and every request that leaves."""
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith((url, "data:")) else complaints.append(r.url))
+
+
 def draw_all(url: str, folder: Path, site: str, device: str) -> list[str]:
     """Draws every screen in every width and theme; returns complaints."""
     screens = {
@@ -113,17 +117,13 @@ def draw_all(url: str, folder: Path, site: str, device: str) -> list[str]:
     chromium = shutil.which("chromium") or "/usr/bin/chromium"
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for width in WIDTHS:
-            for theme in THEMES:
-                context = browser.new_context(color_scheme=theme, device_scale_factor=1)
-                page = context.new_page()
-                page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-                page.on("pageerror", lambda error: complaints.append(str(error)))
-                page.on("request", lambda r: None if r.url.startswith((url, "data:")) else complaints.append(r.url))
-                for name, (path, wait_s) in screens.items():
-                    target = folder / f"{name}-{width}-{theme}.png"
-                    complaints += draw(page, url, path, target, width, wait_s)
-                context.close()
+        for width, theme in itertools.product(WIDTHS, THEMES):
+            context = browser.new_context(color_scheme=theme)
+            page = context.new_page()
+            listen(page, url, complaints)
+            for name, (path, wait_s) in screens.items():
+                complaints += draw(page, url, path, folder / f"{name}-{width}-{theme}.png", width, wait_s)
+            context.close()
         browser.close()
     return complaints
 

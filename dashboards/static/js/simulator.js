@@ -7,7 +7,7 @@ import { Chart, Group } from "./chart.js";
 import { message, table, when } from "./parts.js";
 
 const COLORS = ["--accent", "--second", "--third", "--warn", "--ok"];
-const DURATIONS = [["30 s", 30], ["1 min", 60], ["3 min", 180], ["10 min", 600]];
+const DURATIONS = [["30 s", 30], ["1 min", 60], ["3 min", 180], ["5 min", 300], ["10 min", 600]];
 
 export function simulatorScreen({ main, live }) {
   let chart = null;
@@ -21,8 +21,8 @@ export function simulatorScreen({ main, live }) {
   const device = h("select", { name: "device", required: true });
   const metric = h("select", { name: "metric" });
   const kind = h("select", { name: "kind", required: true });
-  const severity = h("input", { type: "range", name: "severity", min: 0.2, max: 2, step: 0.1, value: 1, oninput: () => text(strength, `${Number(severity.value).toFixed(1)} ×`) });
-  const strength = h("output", {}, "1.0 ×");
+  const severity = h("input", { type: "range", name: "severity", min: 1, max: 20, step: 0.5, value: 8, oninput: () => text(strength, `${Number(severity.value)} σ`) });
+  const strength = h("output", {}, "8 σ");
   const duration = h("select", { name: "duration" }, DURATIONS.map(([label, seconds]) => h("option", { value: seconds, selected: seconds === 60 || null }, label)));
   const form = h("form.inject", { onsubmit: inject },
     h("label.field", {}, "Device", device), h("label.field", {}, "Fault", kind), h("label.field", {}, "Metric", metric),
