@@ -8,6 +8,7 @@ The parts are the same objects that `headwater gateway`, `processor` and `page` 
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -18,14 +19,19 @@ from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from gateway.bridge import Gateway
 from gateway.settings import GatewaySettings
+from headwater import log_topics
+from headwater.errors import ConnectError
 from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_sqlite import SqliteLog
 from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_query import StoreReader
+from headwater.io.store_sqlite_retention import Retention
 
 Result = TypeVar("Result")
-RETAIN_EVERY_S = 60.0
+KEEP_EVERY_S = 30.0
+
+_messages = logging.getLogger(__name__)
 
 
 class LoopThread:
@@ -60,13 +66,20 @@ class Pipeline:
         state: Path,
         store: Path,
         log_keep_us: int,
+        retention: Retention,
     ) -> None:
         for path in (log, state, store):
             path.parent.mkdir(parents=True, exist_ok=True)
         self.clock = SystemClock()
         self.log = SqliteLog(log)
-        self.store = SqliteStore(store)
+        self.store = SqliteStore(store, retention=retention)
         self.checkpoints = SqliteCheckpoints(state)
+        if self.store.set_aside is not None:
+            # A new store under an old checkpoint would miss what was set aside: replay all that the log still holds.
+            _messages.warning(
+                "the store was damaged and is now %s: replaying the log into a new one", self.store.set_aside
+            )
+            self.checkpoints.forget()
         self._frontiers = StoreReader(store)
         self.reader = StoreReader(store)
         self.gateway = Gateway(gateway, self.log, self.clock, self._frontiers)
@@ -81,7 +94,19 @@ class Pipeline:
         """Starts everything and returns the MQTT port."""
         port = self.loop.call(self.gateway.start())
         self._spawn("processor", lambda: self.processor.run(self._stop))
+        self._spawn("keeper", self._keep)
         return port
+
+    def _keep(self) -> None:
+        """Lets go of what is older than its retention, in slices, until the pipeline stops."""
+        while not self._stop.wait(KEEP_EVERY_S):
+            now_us = self.clock.now_us()
+            try:
+                self.store.retain(now_us)
+                for log_topic in log_topics.ALL:
+                    self.log.trim(log_topic, now_us - self._log_keep_us)
+            except ConnectError as error:
+                _messages.warning("old records stay for now: %s", error)
 
     def _spawn(self, name: str, work: Callable[[], object]) -> None:
         def guarded() -> None:

@@ -177,7 +177,8 @@ def source_fleet(
     if name == "csv":
         if not argument:
             raise SettingsError("--source csv:FILE needs a file")
-        options |= {"path": argument}
+        # All at once and with its own times: what a file says is shown as it was, not as if it happened now.
+        options = {"speed": 0.0, "rebase": False} | options | {"path": argument}
     elif argument:
         raise SettingsError(f"--source {spec}: only csv takes an argument; set options in [agent.options]")
     source = make_source(name, options, clock)

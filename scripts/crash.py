@@ -59,10 +59,19 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float) -> int:
         return -signal.SIGKILL
 
 
-def judge(data: Path, ledger: Path) -> dict[str, Any]:
+def judge(data: Path, ledger: Path, spools: Path) -> dict[str, Any]:
     """Runs the independent checker and returns its report."""
     command = [sys.executable, str(ROOT / "scripts" / "check_ledger.py"), "--ledger", str(ledger)]
-    command += ["--store", str(data / "store.db"), "--log", str(data / "log.db"), "--json"]
+    command += [
+        "--store",
+        str(data / "store.db"),
+        "--log",
+        str(data / "log.db"),
+        "--spool",
+        str(spools),
+        "--drained",
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         report: dict[str, Any] = json.loads(done.stdout)
@@ -89,7 +98,11 @@ def demo_campaign(data: Path, rounds: int, devices: int, chance: random.Random) 
         return {"error": f"the last run ended with {done.returncode}: {done.stderr[-2000:]}"}
     summary = json.loads(done.stdout)
     keys = ("assigned", "stored", "dead_letters", "gaps", "in_flight", "unknown", "duplicates")
-    return {"ended_early": early, **{key: summary[key] for key in keys}, **judge(data, data / "truth" / "ledger")}
+    return {
+        "ended_early": early,
+        **{key: summary[key] for key in keys},
+        **judge(data, data / "truth" / "ledger", data / "spools"),
+    }
 
 
 def stage_commands(data: Path, port: int, devices: int) -> dict[str, list[str]]:
@@ -127,7 +140,7 @@ def stages_campaign(data: Path, rounds: int, devices: int, chance: random.Random
     codes = {name: stop(running[name], 60) for name in running if name.startswith("agent")}
     codes |= {name: stop(running[name], 60) for name in ("gateway", "processor")}
     bad = {name: code for name, code in codes.items() if code}
-    return {"ended_early": early, "bad_exits": bad, **judge(data, data / "truth" / "ledger")}
+    return {"ended_early": early, "bad_exits": bad, **judge(data, data / "truth" / "ledger", data)}
 
 
 def main() -> int:

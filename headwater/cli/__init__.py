@@ -53,19 +53,18 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 78 for wrong settings, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    named = next((word for word in arguments if word in COMMANDS), None)
-    options = build_parser(named or "").parse_args(arguments)
-    module = importlib.import_module(COMMANDS[options.command][0])
+    named = next((word for word in arguments if word in COMMANDS), "")
     try:
-        return int(module.run(options))
+        options = build_parser(named).parse_args(arguments)
+        return int(importlib.import_module(COMMANDS[options.command][0]).run(options))
     except SettingsError as error:
-        return _fail(options, error, EXIT_SETTINGS, "settings")
+        return _fail(arguments, error, EXIT_SETTINGS, "settings")
     except ConnectError as error:
-        return _fail(options, error, EXIT_FAILED, "connection")
+        return _fail(arguments, error, EXIT_FAILED, "connection")
     except HeadwaterError as error:
-        return _fail(options, error, EXIT_FAILED, "error")
+        return _fail(arguments, error, EXIT_FAILED, "error")
     except ModuleNotFoundError as error:
-        return _missing(options, error)
+        return _missing(arguments, error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -74,22 +73,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _missing(options: argparse.Namespace, error: ModuleNotFoundError) -> int:
+def _missing(arguments: Sequence[str], error: ModuleNotFoundError) -> int:
     extras = {"pyarrow": "hub", "mqtt5": "hub", "starlette": "hub", "uvicorn": "hub", "aiomqtt": "hub"}
     extras |= {"pymodbus": "modbus", "smbus2": "i2c"}
     extra = extras.get((error.name or "").split(".", maxsplit=1)[0])
     if extra is None:
         raise error
     return _fail(
-        options, SettingsError(f"this needs {error.name}: pip install 'headwater[{extra}]'"), EXIT_FAILED, "error"
+        arguments, SettingsError(f"this needs {error.name}: pip install 'headwater[{extra}]'"), EXIT_FAILED, "error"
     )
 
 
-def _fail(options: argparse.Namespace, error: Exception, code: int, what: str) -> int:
-    if options.debug:
+def _fail(arguments: Sequence[str], error: Exception, code: int, what: str) -> int:
+    command = next(word for word in arguments if word in COMMANDS)
+    if "--debug" in arguments:
         traceback.print_exception(error)
     for line in str(error).splitlines():
-        print(f"headwater {options.command}: {what}: {line}", file=sys.stderr)
+        print(f"headwater {command}: {what}: {line}", file=sys.stderr)
     return code
 
 

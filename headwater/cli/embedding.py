@@ -26,6 +26,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
         state=pipeline.file_of("state"),
         store=pipeline.file_of("store"),
         log_keep_us=pipeline.log_keep_us,
+        retention=pipeline.retention,
     )
 
 

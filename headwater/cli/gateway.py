@@ -6,8 +6,10 @@ import signal
 
 from gateway.bridge import Gateway
 from gateway.settings import GatewaySettings
+from headwater import log_topics
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, table
+from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_sqlite import SqliteLog
 from headwater.io.store_sqlite_query import StoreReader
@@ -49,9 +51,18 @@ async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[
             try:
                 await asyncio.wait_for(stop.wait(), TRIM_EVERY_S)
             except TimeoutError:
-                await gateway.trim(clock.now_us() - pipeline.log_keep_us)
+                await asyncio.to_thread(_trim, log, clock.now_us() - pipeline.log_keep_us)
         await gateway.stop()
         return gateway.counters()
     finally:
         frontiers.close()
         log.close()
+
+
+def _trim(log: SqliteLog, before_us: int) -> None:
+    """Lets go of old records, in slices; what the disk refuses now is tried again."""
+    try:
+        for log_topic in log_topics.ALL:
+            log.trim(log_topic, before_us)
+    except ConnectError as error:
+        say(f"gateway: old records stay for now: {error}")

@@ -5,8 +5,11 @@ from pathlib import Path
 from pydantic import Field
 
 from headwater.errors import SettingsError
+from headwater.instant import US_PER_S
+from headwater.io.store_sqlite_retention import Retention
 from headwater.settings import DurationUs, Table
 
+DAY_US = 86_400 * US_PER_S
 SQLITE = "sqlite:///"
 
 
@@ -17,15 +20,26 @@ class PipelineSettings(Table):
     log: str = Field("", description='URL of the log; "" is sqlite:///DATA/log.db.')
     state: str = Field("", description='URL of the processor\'s checkpoints; "" is sqlite:///DATA/state.db.')
     store: str = Field("", description='URL of the store; "" is sqlite:///DATA/store.db.')
-    log_keep_us: DurationUs = Field(7 * 86_400_000_000, alias="log_keep", description="How long the log keeps records.")
+    log_keep_us: DurationUs = Field(7 * DAY_US, description="How long the log keeps records.")
+    telemetry_keep_us: DurationUs = Field(30 * DAY_US, description="How long the store keeps readings; 0s: for ever.")
+    window_keep_us: DurationUs = Field(365 * DAY_US, description="How long the store keeps windows; 0s: for ever.")
+    event_keep_us: DurationUs = Field(
+        365 * DAY_US, description="How long the store keeps anomalies, alerts, health and device points; 0s: for ever."
+    )
+    dead_letter_keep_us: DurationUs = Field(30 * DAY_US, description="How long the store keeps dead letters.")
     drain_max_us: DurationUs = Field(
-        30_000_000, alias="drain_max", description="On a clean stop, wait at most this long for what is in flight."
+        30_000_000, description="On a clean stop, wait at most this long for what is in flight."
     )
 
     @property
     def folder(self) -> Path:
         """The data folder."""
         return Path(self.data)
+
+    @property
+    def retention(self) -> Retention:
+        """How long the store keeps what."""
+        return Retention(self.telemetry_keep_us, self.window_keep_us, self.event_keep_us, self.dead_letter_keep_us)
 
     def file_of(self, what: str) -> Path:
         """Returns the SQLite file behind "log", "state" or "store".
