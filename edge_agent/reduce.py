@@ -28,6 +28,7 @@ from headwater.quality import BAD_MIN, MISSING
 GAP_MAX_US = 60 * US_PER_S
 BURSTS_MAX = 256
 BURST = "burst"
+SQUARE_MAX = 1e150  # A larger reading has no finite square: it is sent as it is, not in a pane.
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +227,11 @@ class Reducer:
 
     def _summarise(self, plan: _Plan, block: Block, quality: UInt8, present: Bool, burst: Bool | None) -> list[Block]:
         there, code = present[plan.summary], quality[plan.summary]
-        exact = there & (code >= BAD_MIN)
+        value = block.value[plan.summary]
+        exact = there & ((code >= BAD_MIN) | (np.abs(value) > SQUARE_MAX))
         if burst is not None:
             exact |= there & burst
-        self._panes.push(plan.summary_to, block.time_us, block.value[plan.summary], there & ~exact)
+        self._panes.push(plan.summary_to, block.time_us, value, there & ~exact)
         if not exact.any():
             return []
         chosen = _select(block, plan.summary, quality, exact)

@@ -67,8 +67,7 @@ class Swing:
         self.audit.seen[rows] += np.count_nonzero(cells.present, axis=1)
         was_open = int(np.count_nonzero(self._count[rows]))
         cells, before = self._with_held(rows, cells)
-        with np.errstate(over="ignore", invalid="ignore"):
-            keep, value, start = self._segments(rows, cells)
+        keep, value, start = self._segments(rows, cells)
         self._hold(rows, cells, start)
         kept = np.count_nonzero(keep, axis=1)
         self.audit.kept[rows] += kept
@@ -114,6 +113,7 @@ class Swing:
             np.concatenate([nothing, cells.burst], axis=1),
         ), width
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _segments(self, rows: Rows, cells: Cells) -> tuple[Bool, Float64, Int64]:
         """Ends segments pass by pass; returns (kept cells, values to send, first column of the open segments)."""
         m, w = cells.value.shape
@@ -129,8 +129,9 @@ class Swing:
             dt = (cells.time_us[live] - pivot_us[live, None]).astype(np.float64)
             np.copyto(dt, 1.0, where=~open_)
             rise = cells.value[live] - pivot[live, None]
-            upper = np.minimum.accumulate(np.where(open_, (rise + reach[live]) / dt, np.inf), axis=1)
-            lower = np.maximum.accumulate(np.where(open_, (rise - reach[live]) / dt, -np.inf), axis=1)
+            around = reach[live] - np.abs(pivot[live, None]) * ROUNDING
+            upper = np.minimum.accumulate(np.where(open_, (rise + around) / dt, np.inf), axis=1)
+            lower = np.maximum.accumulate(np.where(open_, (rise - around) / dt, -np.inf), axis=1)
             # `not <=` is true without a pivot, too: then the first reading is the next pivot.
             broken = ~(lower <= upper) | forced[live] | (dt > self._gap_max_us)
             if w > HELD_MAX:

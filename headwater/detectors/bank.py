@@ -209,7 +209,7 @@ def limits_for(budget_per_week: float) -> dict[str, float]:
         "level": normal(READINGS_PER_WEEK),
         "spike": normal(READINGS_PER_WEEK),
         # Weather and demand wander in ways that no variance learnt in a day covers: one tenth on top.
-        "change": 1.1 * normal(READINGS_PER_WEEK / SLOT),
+        "change": 1.18 * normal(READINGS_PER_WEEK / SLOT),
         "noise": 1.6,
     }
 
