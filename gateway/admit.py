@@ -9,8 +9,9 @@ Pure: the same group and time give the same records. All of them go into one ato
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.batch_arrow import batch_to_arrow
 from headwater.batch_build import batch_from_frames, concat_batches, take_frames
-from headwater.codec_batch import Arrival, decode_batch
+from headwater.codec_batch import Arrival, Reject, decode_batch
 from headwater.errors import DecodeError
 from headwater.frame import Frame
 from headwater.ports import LogRecord
@@ -44,6 +45,13 @@ class Admitted:
     batches: list[Batch]
 
 
+class Decode(Protocol):
+    """Decodes payloads of one shard; `headwater.codec_batch.decode_batch` is one."""
+
+    def __call__(self, arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> tuple[Batch, list[Reject]]:
+        """Returns the batch and what is not in it."""
+
+
 class Admission:
     """Admits groups; keeps what is needed across them (recent JSON, latest event times, letter budgets).
 
@@ -61,7 +69,9 @@ class Admission:
         letters_max: int,
         letter_max_bytes: int,
         recent: RecentContent,
+        decode: Decode = decode_batch,
     ) -> None:
+        self._decode_native = decode
         self._partitions = partitions
         self._readings_max = readings_max
         self._max_bytes = max_bytes
@@ -123,7 +133,7 @@ class Admission:
             Arrival(message.device_topic.site, message.device_topic.device, message.payload, message.received_us)
             for message in native
         ]
-        batch, rejects = decode_batch(arrivals, shard=shard, made_us=now_us)
+        batch, rejects = self._decode_native(arrivals, shard=shard, made_us=now_us)
         letters = [
             self._letter(
                 native[reject.index], reject.reason, reject.detail, reject.epoch, reject.seq, reject.readings, now_us

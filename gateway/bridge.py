@@ -8,8 +8,9 @@ Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from gateway.acks import AckBook
@@ -19,15 +20,38 @@ from gateway.broker import Broker
 from gateway.endpoint import Endpoint
 from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
+from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
-from headwater.batch import DeviceStatus
-from headwater.errors import ConnectError
+from headwater.batch import Batch, DeviceStatus
+from headwater.batch_build import batch_from_frames, concat_batches
+from headwater.codec_batch import Arrival, Reject, decode_batch
+from headwater.errors import ConnectError, CorruptStateError, DecodeError
 from headwater.names import mqtt_topic, shard_of
 from headwater.ports import Clock, Frontiers, Log
+from headwater.reasons import DeadLetterReason
 
 TICK_S = 1.0
 _log = logging.getLogger(__name__)
+
+
+def decode_apart(arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> tuple[Batch, list[Reject]]:
+    """Decodes as `decode_batch` does; should the decoder itself fail, finds the payloads that make it fail.
+
+    A fault in a decoder must cost the payload that finds it and no other: that one becomes a dead letter like any.
+    """
+    try:
+        return decode_batch(arrivals, shard=shard, made_us=made_us)
+    except Exception as error:  # noqa: BLE001 — a host's fence around a decoder.
+        _log.exception("the decoder failed on one of %d payloads", len(arrivals))
+        if len(arrivals) == 1:
+            detail = f"the decoder failed: {type(error).__name__}"
+            return batch_from_frames([], shard=shard, made_us=made_us), [Reject(0, DeadLetterReason.PARSE, detail)]
+    half = len(arrivals) // 2
+    left, refused = decode_apart(arrivals[:half], shard=shard, made_us=made_us)
+    right, refused_right = decode_apart(arrivals[half:], shard=shard, made_us=made_us)
+    refused += [replace(reject, index=reject.index + half) for reject in refused_right]
+    return concat_batches([left, right]), refused
 
 
 class Gateway:
@@ -65,6 +89,7 @@ class Gateway:
             letters_max=settings.dead_letters_max,
             letter_max_bytes=settings.dead_letter_max_bytes,
             recent=RecentContent(settings.foreign_window_us, settings.foreign_window_max),
+            decode=decode_apart,
         )
         self._acks = AckBook(
             settings.ack_level, missing_after_us=settings.missing_after_us, every_us=settings.ack_every_us
@@ -79,6 +104,7 @@ class Gateway:
         self._beaten: dict[int, int] = {}
         self._counters: Counter[str] = Counter()
         self._port = 0
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,6 +117,7 @@ class Gateway:
         Raises:
             SettingsError: the settings can't be followed.
         """
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._recover)
         self._port = await self._endpoint.start()
         self._spawn(self._write_groups(), "headwater-write")
         self._spawn(self._tick(), "headwater-tick")
@@ -98,6 +125,19 @@ class Gateway:
             self._spawn(self._send_acks(), "headwater-acks")
         _log.info("the gateway listens on %s:%d", *self.address)
         return self._port
+
+    def _recover(self) -> None:
+        """Reads back what clients rely on; runs before anybody can connect."""
+        partitions = self._settings.partitions
+        try:
+            restore_configurations(self._log, partitions, self._broker.retained)
+            if self._settings.ack_level == "backbone":
+                for row in restore_frontiers(self._log, partitions, self._book):
+                    self._acks.note(row, self._clock.now_us())
+        except (CorruptStateError, DecodeError) as error:
+            # What is not recovered costs duplicates or a configuration sent again; refusing to start costs more.
+            self._counters["recovery_errors"] += 1
+            _log.error("the log could not be read back in full: %s", error)
 
     async def stop(self) -> None:
         """Writes what has come, acknowledges it, says goodbye to the clients, and writes that they are gone."""
@@ -134,7 +174,17 @@ class Gateway:
         }
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(coroutine, name=name))
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A loop that fails must not leave clients talking to nobody: they are sent away, to come again later."""
+        if task.cancelled() or task.exception() is None:
+            return
+        self._counters["failures"] += 1
+        _log.critical("%s failed; the gateway closes", task.get_name(), exc_info=task.exception())
+        self._closing = asyncio.get_running_loop().create_task(self._endpoint.close())
 
     # Towards the log.
 

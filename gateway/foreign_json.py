@@ -103,11 +103,13 @@ class RecentContent:
         """Tells whether this content did not come within the window, and remembers it."""
         key = blake2b(f"{site}/{device}\0".encode() + payload, digest_size=16).digest()
         seen = self._seen
-        while seen and (now_us - next(iter(seen.values())) > self._window_us or len(seen) > self._count_max):
+        while seen and now_us - next(iter(seen.values())) > self._window_us:
             seen.popitem(last=False)
         if key in seen:
             return False
         seen[key] = now_us
+        if len(seen) > self._count_max:
+            seen.popitem(last=False)
         return True
 
 

@@ -159,5 +159,7 @@ def _read_user(name: str, entry: Any, where: str) -> tuple[_Scrypt, Identity]:
     except ValueError:
         valid = False
     if not valid:
-        raise SettingsError(f"{place}: password must be a hash such as `headwater passwd` prints")
+        raise SettingsError(
+            f"{place}: password must be scrypt$cost$8$1$salt$key, as gateway.identity.hash_password writes it"
+        )
     return scrypt, Identity(name, tuple(devices), is_operator=entry.get("operator") is True)
