@@ -21,7 +21,7 @@ class Dictionary(Generic[_T]):
 
     >>> names = Dictionary(["a"])
     >>> names.ids(("b", "a")).tolist(), names.values
-    ([1, 0], ['b', 'a'])
+    ([1, 0], ['a', 'b'])
     """
 
     __slots__ = ("_id", "_last", "_last_ids", "values")

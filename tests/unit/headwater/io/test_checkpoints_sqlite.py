@@ -43,3 +43,11 @@ def test_a_folder_that_is_a_file_is_an_error_to_retry(tmp_path: Path) -> None:
     (tmp_path / "state.db").mkdir()
     with pytest.raises(ConnectError):
         SqliteCheckpoints(tmp_path / "state.db")
+
+
+def test_what_is_forgotten_is_gone_for_the_next_process_too(tmp_path: Path) -> None:
+    checkpoints = SqliteCheckpoints(tmp_path / "state.db")
+    checkpoints.save({0: b"a"})
+    checkpoints.forget()
+    assert checkpoints.load() == {}
+    checkpoints.close()
