@@ -51,10 +51,10 @@ async def stream(feed: Feed, channels: frozenset[str], last_event_id: str, *, pi
     channel. A ping every `ping_us` of silence keeps proxies from closing.
     """
     ring = feed.ring
-    resumed = ring.resume(last_event_id) if last_event_id else None
+    is_whole = feed.listen(channels)
+    resumed = ring.resume(last_event_id) if last_event_id and is_whole else None
     number = ring.number if resumed is None else resumed
     hello: dict[str, Any] = {"incarnation": ring.incarnation, "resumed": resumed is not None}
-    feed.listen(channels)
     try:
         yield f"retry: {RETRY_MS}\nevent: hello\ndata: {json_text(hello)}\n\n".encode()
         while not feed.is_closing:

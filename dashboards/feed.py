@@ -32,6 +32,7 @@ LIVE_START_US = 10_000_000
 SPARKS_FIRST_MAX = 64
 HISTORY_STEP_US = 1_000_000
 HISTORY_MAX = 300
+LINGER_US = 30_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Feed:
         self._settings = settings
         self._clock = clock
         self._listeners: Counter[str] = Counter()
+        self._linger_us: dict[str, int] = {}
         self._news = anyio.Event()
         self._is_closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,19 +80,37 @@ class Feed:
         """True once the page is about to stop: streams end."""
         return self._is_closing
 
-    def listen(self, channels: frozenset[str]) -> None:
-        """Counts a listener in; its channels are read from the next tick on."""
+    def listen(self, channels: frozenset[str]) -> bool:
+        """Counts a listener in; its channels are read from the next tick on.
+
+        True if all of them have been read without a break, so that the ring holds what a browser missed.
+        """
+        is_whole = channels <= self._active()
         self._listeners.update(channels)
         self.stream_count += 1
+        return is_whole
 
     def leave(self, channels: frozenset[str]) -> None:
-        """Counts a listener out; what nobody hears is no longer read."""
+        """Counts a listener out; what nobody hears is read on for a while, as browsers come back."""
         self._listeners.subtract(channels)
         self.stream_count -= 1
         for channel in channels:
             if self._listeners[channel] <= 0:
                 del self._listeners[channel]
+                self._linger_us[channel] = self._clock.monotonic_us() + LINGER_US
+
+    def _active(self) -> frozenset[str]:
+        """The channels to read now; what has been silent for too long is forgotten."""
+        now_us = self._clock.monotonic_us()
+        for channel, until_us in list(self._linger_us.items()):
+            if channel in self._listeners:
+                del self._linger_us[channel]
+            elif until_us <= now_us:
+                del self._linger_us[channel]
                 self._cursors.pop(channel, None)
+                if channel == "anomalies":
+                    self._anomaly_seen = None
+        return frozenset(self._listeners) | frozenset(self._linger_us)
 
     async def news(self) -> None:
         """Returns after the next tick that had something to say."""
@@ -111,7 +131,7 @@ class Feed:
         """Ticks until cancelled; a store that can't be read is counted, logged and asked again at the next tick."""
         self._loop = asyncio.get_running_loop()
         while not self._is_closing:
-            if self._listeners or self._counters is not None:
+            if self._active() or self._counters is not None:
                 try:
                     await self.observe()
                     await self.tick()
@@ -126,7 +146,7 @@ class Feed:
     async def tick(self) -> None:
         """Reads every channel that has listeners once and publishes what changed."""
         before = self.ring.number
-        channels = frozenset(self._listeners)
+        channels = self._active()
         if "fleet" in channels:
             await self._tick_fleet()
         if "anomalies" in channels:

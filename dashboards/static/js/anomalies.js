@@ -4,7 +4,7 @@ import { h, icon, put, s, status } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { Chart, Group } from "./chart.js";
-import { loading, message, severityKind, when, why } from "./parts.js";
+import { loading, merged, message, severityKind, when, why } from "./parts.js";
 
 const SPANS = [["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["7 d", 604800]];
 const SEVERITIES = ["critical", "warning", "info"];
@@ -121,7 +121,7 @@ export function anomaliesScreen({ main, live }) {
   }
 
   live.open(["anomalies"], {
-    anomalies: (fresh) => { rows = [...fresh.rows, ...rows].sort((a, b) => b.time_us - a.time_us).slice(0, 2000); for (const key of Object.keys(fields)) options(key); draw(); },
+    anomalies: (fresh) => { rows = merged(rows, fresh.rows).slice(0, 2000); for (const key of Object.keys(fields)) options(key); draw(); },
     skipped: load,
   });
   load();

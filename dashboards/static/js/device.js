@@ -4,7 +4,7 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { Chart, Group } from "./chart.js";
-import { account, figure, loading, message, severityKind, tone, when, why } from "./parts.js";
+import { account, figure, loading, merged, message, severityKind, tone, when, why } from "./parts.js";
 
 const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400]];
 const CHARTS_MAX = 16;
@@ -210,7 +210,7 @@ export function deviceScreen({ main, live, found, query }) {
     device: takeLive,
     anomalies: ({ rows }) => {
       const own = rows.filter((row) => row.site === site && row.device === device);
-      if (own.length) { anomalies = [...own, ...anomalies]; takeAnomalies(); }
+      if (own.length) { anomalies = merged(anomalies, own); takeAnomalies(); }
     },
     skipped: load,
   });

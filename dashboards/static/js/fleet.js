@@ -4,7 +4,7 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs } from "./api.js";
 import * as format from "./format.js";
 import { drawSpark, sparkline } from "./spark.js";
-import { age, figure, loading, message, severityKind, tone } from "./parts.js";
+import { age, figure, loading, merged, message, severityKind, tone } from "./parts.js";
 
 const FILTERS = [["all", "All"], ["attention", "Needs attention"], ["offline", "Offline"]];
 const NEWS_MAX = 12;
@@ -158,7 +158,7 @@ export function fleetScreen({ main, live, go, query }) {
   }
 
   function takeAnomalies(rows) {
-    recent = [...rows, ...recent].sort((a, b) => b.time_us - a.time_us).slice(0, NEWS_MAX);
+    recent = merged(recent, rows).slice(0, NEWS_MAX);
     put(list, recent.length ? recent.map(news) : h("li.empty", {}, "None in the last hour."));
   }
 

@@ -36,6 +36,13 @@ export function scaleOf(row) {
     s("path", { class: `scale-value ${severityKind(row.severity)}`, d: `M${x(row.value)} 9l8 8-8 8-8-8z` }));
 }
 
+/** Adds anomalies to those that are known, each once, newest first. */
+export function merged(known, fresh) {
+  const byKey = new Map();
+  for (const row of [...known, ...fresh]) byKey.set([row.site, row.device, row.metric, row.detector, row.severity, row.time_us].join("|"), row);
+  return [...byKey.values()].sort((a, b) => b.time_us - a.time_us);
+}
+
 /** Why: the sentence, the numbers, the drawing. */
 export function why(row) {
   const term = (name, words) => h("div", {}, h("dt", {}, name), h("dd", {}, words));

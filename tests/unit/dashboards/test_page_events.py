@@ -131,13 +131,18 @@ def test_only_channels_with_listeners_are_read_and_many_browsers_cost_one_call()
     assert page.app.state.feed.ring.number == 1
 
 
-def test_a_channel_that_nobody_hears_any_more_is_forgotten() -> None:
+def test_a_channel_that_nobody_hears_any_more_is_read_for_a_while_and_then_forgotten() -> None:
     page = Page()
-    anyio.run(read, page, "device/harbour/pump-01", 2)
+    chunks = anyio.run(read, page, "device/harbour/pump-01", 2)
     feed = page.app.state.feed
-    before = feed.ring.number
     anyio.run(feed.tick)
-    assert (feed.ring.number, feed.stream_count) == (before, 0)
+    before = feed.ring.number
+    assert (before, feed.stream_count) == (2, 0)
+    page.clock.advance(30_000_000)
+    anyio.run(feed.tick)
+    assert feed.ring.number == before
+    late = anyio.run(read, page, "device/harbour/pump-01", 1, chunks[-1]["id"], 0)
+    assert json.loads(late[0]["data"])["resumed"] is False
 
 
 def test_streams_are_bounded() -> None:
