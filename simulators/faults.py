@@ -14,7 +14,7 @@ from headwater.instant import US_PER_S
 from simulators.noise import draw, key_of, white
 
 DAY_S = 86_400
-SPARED_SHARE = 0.25  # This share of the devices never has a scheduled fault.
+SPARED_SHARE = 0.3  # This share of the devices never has a scheduled fault.
 FADE_FROM = 0.75  # Slow faults fade from this share of their time on.
 SEVERITY_MAX = 1_000.0
 
