@@ -18,7 +18,8 @@ from edge_agent.pack import Draft
 from edge_agent.rehearsal import dry_run, run_once
 from edge_agent.settings import AgentSettings
 from edge_agent.spool import Room, Spool, SpoolUnavailableError
-from edge_agent.uplink import Uplink, UplinkLimits
+from edge_agent.traffic import UplinkLimits
+from edge_agent.uplink import Uplink
 from headwater import __version__
 from headwater.errors import ConnectError
 from headwater.frame import Frame

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from edge_agent.pack import Lane
 from edge_agent.spool import Spool, SpoolUnavailableError
 from edge_agent.spool_rows import Key, Row
+from edge_agent.traffic import UplinkCounters, UplinkLimits
 from headwater.ack import parse_ack
 from headwater.errors import ConnectError, DecodeError
 from headwater.mqtt_link import LinkDown, LinkEvent, LinkMessage, LinkPuback, LinkUp, MqttLink, Will
@@ -27,36 +28,6 @@ FETCHED_MAX = 32
 ACK_WAIT_US = 500_000  # The retained ack comes right after the subscription; waiting for it saves sending twice.
 MISSING_AGE_MIN_US = 1_000_000  # An ack may have been on its way while the frame was.
 STEADY_US = 60_000_000  # A connection that held so long was a good one: the next failure starts the delays anew.
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkLimits:
-    """Bounds and delays; see the settings of the same names."""
-
-    in_flight_max: int = 32
-    unacked_max: int = 512
-    ack_timeout_us: int = 30_000_000
-    ack_timeout_max_us: int = 600_000_000
-    reconnect_min_us: int = 1_000_000
-    reconnect_max_us: int = 60_000_000
-
-
-@dataclass(slots=True)
-class UplinkCounters:
-    """What happened on the way; `acks_beyond` is a security event: an ack of frames that were never assigned."""
-
-    connects: int = 0
-    connect_failures: int = 0
-    published: int = 0
-    published_bytes: int = 0
-    republished: int = 0
-    refused: int = 0
-    acks: int = 0
-    acks_malformed: int = 0
-    acks_foreign: int = 0
-    acks_beyond: int = 0
-    ack_timeouts: int = 0
-    last_error: str = ""
 
 
 @dataclass(slots=True)
@@ -108,7 +79,7 @@ class Uplink:
         self.link: MqttLink | None = None
         self.is_up = False
         self._is_leaving = False
-        self._is_cut = False
+        self._is_cut = self._cut_wanted = False
         self._failures = 0
         self._try_at_us = 0
         self._up_at_us = 0
@@ -128,6 +99,8 @@ class Uplink:
 
     def step(self, monotonic_us: int, now_us: int) -> None:
         """Takes what the link brought, and sends what there is room for; never blocks."""
+        if self._cut_wanted != self._is_cut:
+            self._cut_or_mend()
         if self.link is None:
             if self._is_leaving or self._is_cut or monotonic_us < self._try_at_us:
                 return
@@ -148,9 +121,12 @@ class Uplink:
                 self.counters.last_error = str(error)
 
     def cut(self, *, is_cut: bool) -> None:
-        """Breaks the network as a cut cable does, or mends it; for demonstrations and tests."""
-        self._is_cut = is_cut
-        if is_cut and self.link is not None:
+        """Breaks the network as a cut cable does, or mends it, with the next step; any thread may ask for it."""
+        self._cut_wanted = is_cut
+
+    def _cut_or_mend(self) -> None:
+        self._is_cut = self._cut_wanted
+        if self._is_cut and self.link is not None:
             self.link.drop()
             self._lose()
         self._try_at_us = self._failures = 0

@@ -11,7 +11,8 @@ import pytest
 from edge_agent.pack import Draft, Lane
 from edge_agent.spool import Spool
 from edge_agent.testing import MemoryGateway, MemoryLink
-from edge_agent.uplink import Uplink, UplinkLimits
+from edge_agent.traffic import UplinkLimits
+from edge_agent.uplink import Uplink
 from headwater.ack import Ack
 from headwater.frame import Block
 from headwater.mqtt_link import LinkDown, LinkMessage
