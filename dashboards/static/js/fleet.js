@@ -126,7 +126,7 @@ export function fleetScreen({ main, live, go, query }) {
     }
     sites.querySelector(".empty")?.remove();
     if (!shown && tiles.size) sites.append(message(filter === "all" ? `No device is called “${words}”.` : "Nothing here needs you.", filter === "all" ? "Press Esc to see all of them." : "Every device is online, healthy and ordinary."));
-    if (!tiles.size) sites.append(message("No device has been heard yet.", "Start one with: headwater agent --site north --device pump-1, or try headwater demo."));
+    if (!tiles.size) sites.append(message("No device has been heard yet.", "Point an agent or any MQTT device at the gateway; headwater demo brings simulated ones."));
   }
 
   function take(fleet) {

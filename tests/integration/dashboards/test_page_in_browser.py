@@ -146,6 +146,41 @@ def test_the_cursor_is_shared_by_all_charts_and_moves_by_keys(opened) -> None:
     assert page.complaints == []
 
 
+def test_points_keep_the_newest_refuse_the_old_and_tell_gaps(opened) -> None:
+    page = opened("/")
+    found = page.evaluate(
+        """async () => {
+          const { Points } = await import("/static/js/points.js");
+          const ring = new Points(8);
+          for (let i = 0; i < 20; i += 1) ring.push(i, i * 10);
+          const regular = new Points(64);
+          for (let i = 0; i < 40; i += 1) regular.push(i, 0);
+          regular.push(100, 0);
+          return {
+            kept: [...ring.t.subarray(0, ring.length)], old: ring.push(5, 0), nearest: ring.t[ring.nearest(17.4)],
+            from: ring.t[ring.from(16.5)], gap: regular.gap(0), few: new Points(4).gap(0) === Infinity, none: new Points(4).nearest(1),
+          };
+        }"""
+    )
+    assert found["kept"] == list(range(20 - len(found["kept"]), 20))
+    assert 6 <= len(found["kept"]) <= 8
+    assert (found["old"], found["nearest"], found["from"], found["none"]) == (False, 17, 17, -1)
+    assert 1 < found["gap"] < 60
+    assert found["few"]
+
+
+def test_ticks_are_round_and_inside(opened) -> None:
+    page = opened("/")
+    ticks = page.evaluate("""async () => {
+      const { roundTicks } = await import("/static/js/chart.js");
+      return [roundTicks(0, 10, 5), roundTicks(-0.31, 0.29, 3), roundTicks(5, 5, 3), roundTicks(1e9, 2e9, 4)];
+    }""")
+    assert ticks[0] == [0, 2, 4, 6, 8, 10]
+    assert [round(tick, 6) for tick in ticks[1]] == [-0.2, 0, 0.2]
+    assert ticks[2] == []
+    assert all(1e9 <= tick <= 2e9 for tick in ticks[3])
+
+
 def test_dragging_zooms_and_a_double_click_goes_back_to_live(opened) -> None:
     page = opened(DEVICE)
     page.wait_for_function("() => document.querySelector('.chart-read')?.textContent.match(/\\d/)")
