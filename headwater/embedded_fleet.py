@@ -7,7 +7,6 @@ Plant ─▶ SimulatedSource ─▶ Agent ─▶ spool ─▶ site's network (pr
 
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from edge_agent.settings import AgentSettings
 from headwater.embedded import LoopThread
 from headwater.errors import SettingsError
 from headwater.frame import Anomaly
-from headwater.ports import Clock
+from headwater.ports import Clock, Source
 from simulators.control import Control
 from simulators.ledger import Ledger
 from simulators.network import NetworkEmulator
@@ -163,17 +162,23 @@ class SimulatedFleet(Fleet):
         return score_detections(truth, anomalies)
 
 
-def source_fleet(
-    spec: str, data: Path, settings: AgentSettings, clock: Clock, mqtt_port: int, ledger: Callable[[], Ledger]
-) -> Fleet:
-    """One agent on a real source: "host", "csv:FILE" or any other source by its entry point.
+@dataclass(frozen=True, slots=True)
+class RealSource:
+    """A source that is not simulated, and the device that stands for it."""
+
+    name: str
+    device: str
+    source: Source
+
+
+def real_source(spec: str, settings: AgentSettings, clock: Clock) -> RealSource:
+    """Makes "host", "csv:FILE" or any other source by its entry point; touches nothing yet.
 
     Raises:
         SettingsError: there is no such source, or its options are wrong.
     """
     name, _, argument = spec.partition(":")
     options: dict[str, Any] = dict(settings.options)
-    device = "this-host" if name == "host" else f"{name}-1"
     if name == "csv":
         if not argument:
             raise SettingsError("--source csv:FILE needs a file")
@@ -181,19 +186,29 @@ def source_fleet(
         options = {"speed": 0.0, "rebase": False} | options | {"path": argument}
     elif argument:
         raise SettingsError(f"--source {spec}: only csv takes an argument; set options in [agent.options]")
-    source = make_source(name, options, clock)
-    spools = data / "spools"
-    spools.mkdir(parents=True, exist_ok=True)
-    own = settings.model_copy(update={"gateway": f"mqtt://127.0.0.1:{mqtt_port}"})
-    book = ledger()
-    agent = Agent(
-        "local",
-        device,
-        source,
-        own,
-        clock,
-        spools / f"agent-{name}.db",
-        on_offered=book.offered,
-        on_accepted=book.accepted,
-    )
-    return Fleet([agent])
+    return RealSource(name, "this-host" if name == "host" else f"{name}-1", make_source(name, options, clock))
+
+
+class RealFleet(Fleet):
+    """One agent on a real source."""
+
+    def __init__(self, real: RealSource, data: Path, settings: AgentSettings, clock: Clock, mqtt_port: int) -> None:
+        spools = data / "spools"
+        spools.mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(data / "truth" / "ledger")
+        agent = Agent(
+            "local",
+            real.device,
+            real.source,
+            settings.model_copy(update={"gateway": f"mqtt://127.0.0.1:{mqtt_port}"}),
+            clock,
+            spools / f"agent-{real.name}.db",
+            on_offered=self._ledger.offered,
+            on_accepted=self._ledger.accepted,
+        )
+        super().__init__([agent])
+
+    def stop(self, drain_max_us: int) -> None:
+        """Drains and closes the ledger."""
+        super().stop(drain_max_us)
+        self._ledger.close()

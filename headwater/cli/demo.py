@@ -16,17 +16,17 @@ from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
 from headwater.cli.watch import Watch
 from headwater.embedded import Pipeline
-from headwater.embedded_fleet import Fleet, PlantPlan, SimulatedFleet, source_fleet
+from headwater.embedded_fleet import Fleet, PlantPlan, RealFleet, RealSource, SimulatedFleet, real_source
 from headwater.instant import US_PER_S
-from simulators.ledger import Ledger
+from headwater.io.clock_system import SystemClock
 from simulators.settings import SimulatorSettings
 
 LOOK_EVERY_S = 0.25
 HISTORY_US = 3_600 * US_PER_S  # The plant's story began an hour before the demo, so that wear is at different stages.
 DEMO_DATA = "headwater-demo"
 DEMO_PARTITIONS = 4
-DEMO_WEAR_SPEED = 400.0
-DEMO_FAULTS_PER_DAY = 96.0
+DEMO_WEAR_SPEED = 1_500.0
+DEMO_FAULTS_PER_DAY = 360.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options, *flags)
     pipeline_settings = table(settings, "pipeline", PipelineSettings)
     data = pipeline_settings.folder
+    agent = table(settings, "agent", AgentSettings)
+    real = None if options.source == "simulated" else real_source(options.source, agent, SystemClock())
     tell: Callable[[str], None] = (lambda _text: None) if options.json else say
     with stop_on_signals() as stop:
         tell(f"headwater demo: data in {data.resolve()}; Ctrl-C ends it, running it again resumes")
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         mqtt_port = pipeline.start()
         tell(f"  gateway    MQTT 5 and 3.1.1 on 127.0.0.1:{mqtt_port}")
         tell("  processor  windows, twin, health, accounts")
-        fleet = _fleet(options, settings, pipeline, data, mqtt_port)
+        fleet = _fleet(options, settings, pipeline, data, mqtt_port, real)
         watch = Watch(pipeline.reader, lambda: gather(pipeline, fleet), quiet=options.json)
         fleet.start()
         tell(f"  agents     {len(fleet.agents)} with a spool each, source {options.source}")
@@ -108,13 +110,16 @@ def _end(
 
 
 def _fleet(
-    options: argparse.Namespace, settings: dict[str, Any], pipeline: Pipeline, data: Path, mqtt_port: int
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    pipeline: Pipeline,
+    data: Path,
+    mqtt_port: int,
+    real: RealSource | None,
 ) -> Fleet:
     agent = table(settings, "agent", AgentSettings)
-    if options.source != "simulated":
-        return source_fleet(
-            options.source, data, agent, pipeline.clock, mqtt_port, lambda: Ledger(data / "truth" / "ledger")
-        )
+    if real is not None:
+        return RealFleet(real, data, agent, pipeline.clock, mqtt_port)
     simulator = table(settings, "simulator", SimulatorSettings)
     plan = PlantPlan(
         options.seed,

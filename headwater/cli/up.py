@@ -2,9 +2,9 @@
 
 import argparse
 
-from dashboards.app import make_app
+from dashboards.app import make_app, read_token
 from dashboards.server import PageServer
-from dashboards.settings import DashboardSettings
+from dashboards.settings import DashboardSettings, check_exposure
 from gateway.settings import GatewaySettings
 from headwater.cli.embedding import build_pipeline, gather
 from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
@@ -28,10 +28,9 @@ def run(options: argparse.Namespace) -> int:
     flags += [] if options.mqtt_port is None else [f"gateway.port={options.mqtt_port}"]
     settings = read_settings(options, *flags)
     page = table(settings, "page", DashboardSettings)
+    check_exposure(page.host, read_token(page))
     with stop_on_signals(options.run_us) as stop:
         pipeline = build_pipeline(settings)
-        port = pipeline.start()
-        say(f"up: MQTT on {table(settings, 'gateway', GatewaySettings).host}:{port}")
         server = None
         if not options.no_page:
             app = make_app(
@@ -42,6 +41,9 @@ def run(options: argparse.Namespace) -> int:
                 clock=pipeline.clock,
             )
             server = PageServer(app, page.host, page.port)
+        port = pipeline.start()
+        say(f"up: MQTT on {table(settings, 'gateway', GatewaySettings).host}:{port}")
+        if server is not None:
             say(f"up: page on http://{page.host}:{server.start()}/")
         while not stop.wait(LOOK_EVERY_S):
             pipeline.check()
