@@ -5,7 +5,7 @@
 | `DETECTOR:METRIC` | an onset of at least `warning` | cleared and quiet for `hold`, or no onset for `forget` |
 | `offline` | the twin says offline for `offline_after` | it is heard again |
 | `health:COMPONENT` | health below `health_lo` | above `health_hi` |
-| `life:COMPONENT` | the low end of remaining life below `lead_h` | above 1.25 times that, or no trend |
+| `life:COMPONENT` | the low end of remaining life below `lead_h` at a health below `worn`, `reports` times more often than not | the other way round: above 1.25 times that, or no trend |
 | `unknown-frames` | frames that nobody can explain | explained |
 """
 
@@ -36,6 +36,8 @@ class AlertLimits:
     forget_us: int = 3_600_000_000
     health_lo: float = 40.0
     health_hi: float = 55.0
+    worn: float = 80.0
+    reports: int = 4
     lead_h: float = 24.0
 
 
@@ -57,6 +59,7 @@ class Alerts:
         self._limits = limits
         self._firing: dict[_Key, _Firing] = {}
         self._offline_since: dict[tuple[str, str], int] = {}
+        self._short: dict[_Key, int] = {}
         self._rows: list[tuple[int, tuple[str, ...], str, float, str]] = []
 
     def process(self, arrivals: Arrivals) -> list[PointTable]:
@@ -103,9 +106,9 @@ class Alerts:
     def _judge_health(self, table: PointTable) -> None:
         limits, fields = self._limits, table.fields
         matters = (fields["health"] < limits.health_lo) | (fields["rul_lo"] < limits.lead_h)
-        if self._firing:
-            # Of the others only machines that an alert fires for can have news.
-            busy = {device for _, device, _ in self._firing}
+        if self._firing or self._short:
+            # Of the others only machines that an alert fires for, or is about to, can have news.
+            busy = {device for _, device, _ in [*self._firing, *self._short]}
             device = table.tags["device"]
             matters |= np.array([name in busy for name in device.dictionary], bool)[device.code]
         rows = np.flatnonzero(matters)
@@ -118,15 +121,29 @@ class Alerts:
             elif health > limits.health_hi:
                 self._resolve(key, time_us, f"health of {part} is {health:.0f} of 100")
             key = (site, device_name, f"life:{part}")
-            if low < limits.lead_h:
+            if self._is_settled(
+                key, is_short=low < limits.lead_h and health < limits.worn, is_long=not low <= 1.25 * limits.lead_h
+            ):
+                continue
+            if low < limits.lead_h and health < limits.worn:
                 message = (
                     f"{part}: about {life:.1f} h left, no less than {low:.1f} h; planning takes {limits.lead_h:g} h"
                 )
                 self._fire(key, time_us, str(Severity.WARNING), low, message)
-            elif not low <= 1.25 * limits.lead_h:
+            else:
                 self._resolve(
                     key, time_us, f"{part}: remaining life is beyond {1.25 * limits.lead_h:g} h or has no trend"
                 )
+
+    def _is_settled(self, key: _Key, *, is_short: bool, is_long: bool) -> bool:
+        """Tells that a remaining life has not said the same for long enough to change its alert."""
+        reports = self._limits.reports
+        count = min(max(self._short.get(key, 0) + is_short - is_long, 0), reports)
+        if count:
+            self._short[key] = count
+        else:
+            self._short.pop(key, None)
+        return not (is_short and count == reports) and not (is_long and count == 0)
 
     def _note_presence(self, table: PointTable) -> None:
         names = zip(table.tags["site"].strings(), table.tags["device"].strings(), strict=True)
@@ -166,6 +183,7 @@ class Alerts:
                 "severity": [alert.severity for _, alert in firing],
                 "quiet_us": [alert.quiet_us for _, alert in firing],
                 "value": np.array([alert.value for _, alert in firing], np.float64),
+                "short": [[*key, count] for key, count in self._short.items()],
                 "offline": [[*name, since] for name, since in self._offline_since.items()],
             },
         )
@@ -175,4 +193,5 @@ class Alerts:
         state = unpack(data, _VERSION)
         columns = zip(state["keys"], state["severity"], state["quiet_us"], state["value"].tolist(), strict=True)
         self._firing = {(key[0], key[1], key[2]): _Firing(*rest) for key, *rest in columns}
+        self._short = {(site, device, rule): count for site, device, rule, count in state["short"]}
         self._offline_since = {(site, device): since for site, device, since in state["offline"]}

@@ -53,9 +53,9 @@ class HealthModel:
     settle: int = 6
     report_every_us: int = 30_000_000
     smoothing: float = 0.1
-    distance_half: float = 12.0
-    distance_failed: float = 30.0
-    floor_share: float = 0.01
+    distance_half: float = 10.0
+    distance_failed: float = 20.0
+    floor_share: float = 0.02
     horizon_h: float = 24.0
     components: dict[str, tuple[str, ...]] = field(
         default_factory=lambda: {

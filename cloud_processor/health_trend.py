@@ -11,7 +11,7 @@ from headwater.frame import Float64, Int64
 
 HISTORY = 90
 POINTS_MIN = 30
-DISTANCE_MIN = 2.5
+DISTANCE_MIN = 4.0  # Below it seasons, heat and habits look like wear.
 # Smoothed distances lean on their predecessors; so the scatter of a fit understates what is not known by about this.
 CORRELATION = 4.0
 NORMAL_90 = 1.645

@@ -72,14 +72,6 @@ class SqliteCheckpoints:
         except sqlite3.OperationalError as error:
             raise ConnectError(f"checkpoints {self._path}: {error}") from error
 
-    def forget(self) -> None:
-        """Removes all checkpoints: the next processor begins at the start of the log."""
-        try:
-            with self._lock:
-                self._connection.execute("DELETE FROM checkpoint")
-        except sqlite3.OperationalError as error:
-            raise ConnectError(f"checkpoints {self._path}: {error}") from error
-
     def close(self) -> None:
         """Releases the file."""
         with self._lock:

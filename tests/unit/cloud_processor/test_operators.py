@@ -145,7 +145,7 @@ def test_a_device_that_stays_away_alerts_until_it_is_back() -> None:
     assert alerts_of(shard.frame(301)) == [("offline", "resolved")]
 
 
-def test_health_alerts_have_hysteresis_and_short_life_alerts_too() -> None:
+def test_health_alerts_have_hysteresis_and_short_lives_must_say_so_for_a_while() -> None:
     shard = Shard()
 
     def judged(at_s: int, health: float, low: float) -> list[tuple[str, str]]:
@@ -157,11 +157,14 @@ def test_health_alerts_have_hysteresis_and_short_life_alerts_too() -> None:
         return alerts_of(shard.frame(at_s))
 
     assert judged(0, 90.0, np.nan) == []
-    assert judged(10, 39.0, 20.0) == [("health:bearing", "firing"), ("life:bearing", "firing")]
-    assert judged(20, 45.0, 26.0) == []
-    assert judged(30, 60.0, 31.0) == [("health:bearing", "resolved"), ("life:bearing", "resolved")]
-    assert judged(40, 60.0, 10.0) == [("life:bearing", "firing")]
-    assert judged(50, 60.0, np.nan) == [("life:bearing", "resolved")]
+    assert judged(10, 39.0, 20.0) == [("health:bearing", "firing")]
+    assert judged(20, 45.0, 20.0) == []
+    assert judged(30, 60.0, 20.0) == [("health:bearing", "resolved")]
+    assert judged(40, 60.0, 20.0) == [("life:bearing", "firing")]
+    assert [judged(at_s, 60.0, np.nan) for at_s in (50, 60, 70)] == [[], [], []]
+    assert judged(80, 60.0, 26.0) == []
+    assert judged(90, 60.0, 31.0) == [("life:bearing", "resolved")]
+    assert [judged(at_s, 60.0, 20.0) for at_s in (100, 110)] == [[], []]
 
 
 def test_frames_that_nobody_can_explain_alert_until_they_are_explained() -> None:
