@@ -85,7 +85,8 @@ def _columns_of(frames: Sequence[Frame]) -> FrameColumns:
         time_us=np.concatenate([np.empty(0, np.int64), *(block.time_us for _, block in blocks)]),
         value=np.concatenate([np.empty(0), *(block.value.ravel() for _, block in blocks)]),
         quality=quality,
-        panes=[frame.summaries for frame in frames],
+        panes=concat_summaries([frame.summaries for frame in frames]),
+        pane_rows=np.array([len(frame.summaries) for frame in frames], np.int64),
     )
 
 
@@ -144,11 +145,11 @@ def batch_from_columns(
         time_us=time_us,
         value=value,
         quality=np.zeros(len(value), np.uint8) if quality is None else quality,
-        summary_start=starts_of(np.array(list(map(len, columns.panes)), np.int64)),
+        summary_start=starts_of(columns.pane_rows),
         ledger=np.column_stack((ledger, np.array(lost, np.int64))),
         payload_bytes=payload_bytes,
         made_us=made_us,
-        summaries=concat_summaries(columns.panes),
+        summaries=columns.panes,
         anomalies=tuple((row, anomaly) for row, head in enumerate(heads) for anomaly in head.anomalies),
         gaps=tuple((row, gap) for row, head in enumerate(heads) for gap in head.gaps),
     )

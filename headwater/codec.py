@@ -131,21 +131,21 @@ def decode_frame(payload: bytes) -> Frame:
     columns, errors = read_cells([head])
     if columns is None:
         raise errors[0]
-    return frames_of(columns)[0]
+    return _frame_of(columns)
 
 
-def frames_of(columns: FrameColumns) -> list[Frame]:
-    """Cuts columns into frames; arrays are views."""
-    blocks: list[list[Block]] = [[] for _ in columns.heads]
+def _frame_of(columns: FrameColumns) -> Frame:
+    """Cuts the columns of one frame into its blocks; arrays are views."""
+    head = columns.heads[0]
+    blocks = []
     row = cell = 0
-    block_heads = (block for head in columns.heads for block in head.blocks)
-    for place, block in zip(columns.block_frame.tolist(), block_heads, strict=True):
+    for block in head.blocks:
         shape = (len(block.metrics), block.rows)
         size = shape[0] * shape[1]
         quality = None
         if block.quality and columns.quality is not None:
             quality = columns.quality[cell : cell + size].reshape(shape)
-        blocks[place].append(
+        blocks.append(
             Block(
                 metrics=block.metrics,
                 time_us=columns.time_us[row : row + block.rows],
@@ -157,20 +157,17 @@ def frames_of(columns: FrameColumns) -> list[Frame]:
         )
         row += block.rows
         cell += size
-    return [
-        Frame(
-            head.site,
-            head.device,
-            head.epoch,
-            head.seq,
-            head.created_us,
-            ClockQuality(head.clock),
-            head.oldest_seq,
-            tuple(frame_blocks),
-            panes,
-            head.anomalies,
-            head.gaps,
-            Ledger(*head.ledger, dict(head.dropped)),
-        )
-        for head, frame_blocks, panes in zip(columns.heads, blocks, columns.panes, strict=True)
-    ]
+    return Frame(
+        head.site,
+        head.device,
+        head.epoch,
+        head.seq,
+        head.created_us,
+        ClockQuality(head.clock),
+        head.oldest_seq,
+        tuple(blocks),
+        columns.panes,
+        head.anomalies,
+        head.gaps,
+        Ledger(*head.ledger, dict(head.dropped)),
+    )

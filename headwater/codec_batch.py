@@ -144,14 +144,13 @@ def _time_errors(columns: FrameColumns, limit_us: Int64) -> dict[int, DecodeErro
         place = int(columns.block_frame[at])
         errors.setdefault(place, _time_error(int(first[at]), int(last[at])))
     for place, head in enumerate(columns.heads):
-        if not head.anomalies and head.panes is None:
-            continue
-        panes = columns.panes[place]
-        times = [anomaly.time_us for anomaly in head.anomalies]
-        if len(panes):
-            times += [int(panes.start_us.min()), int(panes.last_us.max())]
-        if min(times) < TIME_MIN_US or max(times) > limit_us[place]:
-            errors.setdefault(place, _time_error(min(times), max(times)))
+        for anomaly in head.anomalies:
+            if not TIME_MIN_US <= anomaly.time_us <= limit_us[place]:
+                errors.setdefault(place, _time_error(anomaly.time_us, anomaly.time_us))
+    panes = columns.panes
+    owner = np.repeat(np.arange(len(columns.heads)), columns.pane_rows)
+    for row in np.flatnonzero((panes.start_us < TIME_MIN_US) | (panes.last_us > limit_us[owner])).tolist():
+        errors.setdefault(int(owner[row]), _time_error(int(panes.start_us[row]), int(panes.last_us[row])))
     return errors
 
 

@@ -82,7 +82,8 @@ class FrameColumns:
         time_us: int64 (t,), the blocks' time axes.
         value: float64 (n,), cells block by block and metric by metric; NaN where the quality is MISSING.
         quality: uint8 (n,), None where all cells are good.
-        panes: k summaries.
+        panes: the panes of all frames, in their order.
+        pane_rows: int64 (k,), how many of them each frame has.
     """
 
     heads: Sequence[Head]
@@ -93,7 +94,8 @@ class FrameColumns:
     time_us: Int64
     value: Float64
     quality: UInt8 | None
-    panes: Sequence[Summaries]
+    panes: Summaries
+    pane_rows: Int64
 
 
 def read_head(message: Any) -> Head:
@@ -172,7 +174,8 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
     rows = np.array(row_counts, np.int64)
     width = np.array(list(map(len, metrics)), np.int64)
     pane_frames = [place for place, head in enumerate(heads) if head.panes is not None]
-    pane_tables = _pane_tables([heads[place].panes for place in pane_frames])
+    pane_heads = [head.panes for head in heads if head.panes is not None]
+    pane_tables = _pane_tables(pane_heads)
     layout = lay_out(
         [*coded, *(table.coded for table in pane_tables)],
         np.append(width + 1, [table.columns for table in pane_tables]).astype(np.int64),
@@ -200,21 +203,16 @@ def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, De
     if quality is not None:
         value[quality == MISSING] = np.nan
 
-    panes = [_NO_PANES] * len(heads)
-    if pane_frames:
+    panes, pane_rows = _NO_PANES, np.zeros(len(heads), np.int64)
+    if pane_heads:
         rest = values_of(integer[end:], layout.form[columns:], layout.rows[columns:])
-        at = 0
-        for place in pane_frames:
-            head = heads[place].panes
-            assert head is not None
-            size = PANE_COLUMNS * head.rows + SKETCH_COLUMNS * head.buckets
-            panes[place], wrong = panes_from_cells(head, integer[end + at : end + at + size], rest[at : at + size])
-            at += size
-            if wrong:
-                errors.setdefault(place, DecodeError(DeadLetterReason.SCHEMA, wrong))
+        panes, wrong_panes = panes_from_cells(pane_heads, integer[end:], rest)
+        for place, wrong in wrong_panes:
+            errors.setdefault(pane_frames[place], DecodeError(DeadLetterReason.SCHEMA, wrong))
+        pane_rows[pane_frames] = [head.rows for head in pane_heads]
     if errors:
         return None, errors
-    return FrameColumns(heads, block_frame, metrics, rows, width, time_us, value, quality, panes), errors
+    return FrameColumns(heads, block_frame, metrics, rows, width, time_us, value, quality, panes, pane_rows), errors
 
 
 class _PaneTable(NamedTuple):
@@ -224,10 +222,9 @@ class _PaneTable(NamedTuple):
     coded: bytes
 
 
-def _pane_tables(panes: Sequence[PanesHead | None]) -> list[_PaneTable]:
+def _pane_tables(heads: Sequence[PanesHead]) -> list[_PaneTable]:
     tables = []
-    for owner, head in enumerate(panes):
-        assert head is not None
+    for owner, head in enumerate(heads):
         tables.append(_PaneTable(owner, PANE_COLUMNS, head.rows, head.columns))
         if head.buckets:
             tables.append(_PaneTable(owner, SKETCH_COLUMNS, head.buckets, head.sketches))

@@ -1,11 +1,11 @@
 """Summaries of a frame to and from coded tables (columns.py)."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from headwater.columns import encode_columns, integers_of, starts_of
+from headwater.columns import encode_columns, integers_of, ragged_arange, starts_of
 from headwater.errors import DecodeError, LimitError
 from headwater.frame import Float64, Int64, Summaries
 from headwater.name_table import join_names, split_names
@@ -80,29 +80,46 @@ def check_panes(record: Any) -> PanesHead:
     return PanesHead(names, rows, record.columns, buckets, sketches)
 
 
-def panes_from_cells(head: PanesHead, integer: Int64, value: Float64) -> tuple[Summaries, str]:
-    """Puts the decoded cells of one frame's panes and then of its sketches together, (13 · rows + 2 · buckets,) each.
+def panes_from_cells(
+    heads: Sequence[PanesHead], integer: Int64, value: Float64
+) -> tuple[Summaries, list[tuple[int, str]]]:
+    """Puts the decoded cells of T frames' panes together, over one dictionary of names in order of appearance.
+
+    Args:
+        heads: T heads.
+        integer: (cells,), per frame the 13 · rows cells of its panes and the 2 · buckets cells of its sketches.
+        value: (cells,), the same cells as floats.
 
     Returns:
-        The panes and what is wrong with them, "" if nothing is.
+        The panes, and (place in `heads`, what is wrong) of bad ones; the panes mean nothing if there are any.
     """
-    names, size = head.metrics, PANE_COLUMNS * head.rows
-    integers = integer[:size].reshape(PANE_COLUMNS, head.rows)
-    metric, start, width, count, first_after, last_after, buckets = integers[:INTEGER_COLUMNS]
-    mean, m2, low, high, first, last = floats = value[:size].reshape(PANE_COLUMNS, head.rows)[INTEGER_COLUMNS:]
-    key, number = integer[size:].reshape(SKETCH_COLUMNS, head.buckets)
-    if not _in_range(integers[:INTEGER_COLUMNS], len(names)):
-        return Summaries.empty(), "a pane has a metric, time, count or sketch out of range"
-    if not np.isfinite(floats).all():
-        return Summaries.empty(), "a pane has a field that is not finite"
-    ordered = (low <= np.minimum(first, last)) & (np.maximum(first, last) <= high) & (m2 >= 0)
-    if not ordered.all():
-        return Summaries.empty(), "a pane's first or last is outside of its min and max, or its m2 negative"
-    sketch_start = starts_of(buckets)
-    wrong = _sketch_error(sketch_start, key, number, count)
+    rows = np.array([head.rows for head in heads], np.int64)
+    buckets = np.array([head.buckets for head in heads], np.int64)
+    table_start = starts_of(PANE_COLUMNS * rows + SKETCH_COLUMNS * buckets)[:-1]
+    row_start = starts_of(rows)
+    owner = np.repeat(np.arange(len(heads)), rows)
+    at = ragged_arange(table_start, rows) + np.arange(PANE_COLUMNS)[:, None] * rows[owner]
+    integers, floats = integer[at[:INTEGER_COLUMNS]], value[at[INTEGER_COLUMNS:]]
+    names = np.array([len(head.metrics) for head in heads], np.int64)
+    wrong = _row_errors(integers, floats, names[owner])
+    claimed = np.add.reduceat(integers[-1], row_start[:-1])
+    faults = [(int(owner[row]), text) for row, text in wrong]
+    if not faults:
+        text = "the panes claim more or fewer buckets than there are"
+        faults = [(table, text) for table in np.flatnonzero(claimed != buckets).tolist()]
+    if faults:
+        return Summaries.empty(), faults
+    key_at = ragged_arange(table_start + PANE_COLUMNS * rows, buckets)
+    key, number = integer[key_at], integer[key_at + np.repeat(buckets, buckets)]
+    sketch_start = starts_of(integers[-1])
+    faults = [(int(owner[row]), text) for row, text in _sketch_errors(sketch_start, key, number, integers[3])]
+    codes: dict[str, int] = {}
+    lookup = np.array([codes.setdefault(name, len(codes)) for head in heads for name in head.metrics], np.int32)
+    metric, start, width, count, first_after, last_after, _ = integers
+    mean, m2, low, high, first, last = floats
     panes = Summaries(
-        metrics=names,
-        metric=metric.astype(np.int32),
+        metrics=tuple(codes),
+        metric=lookup[starts_of(names)[owner] + metric],
         start_us=start,
         width_us=width,
         count=count,
@@ -118,16 +135,17 @@ def panes_from_cells(head: PanesHead, integer: Int64, value: Float64) -> tuple[S
         sketch_key=key.astype(np.int32),
         sketch_count=number,
     )
-    return panes, wrong
+    return panes, faults
 
 
-def _in_range(integer: Int64, names: int) -> bool:
-    metric, start, width, count, first_after, last_after, buckets = integer
-    fine: npt.NDArray[np.bool_] = (
+def _row_errors(integers: Int64, floats: Float64, names: Int64) -> list[tuple[int, str]]:
+    """Finds (row, what is wrong) of panes with fields out of range; `names` is the size of each row's dictionary."""
+    metric, start, width, count, first_after, last_after, buckets = integers
+    in_range = (
         (metric >= 0)
         & (metric < names)
-        & (start > -_TIME_MAX)
-        & (start < _TIME_MAX)
+        & (np.abs(start) < _TIME_MAX)
+        & (start != np.iinfo(np.int64).min)  # Its absolute value is itself.
         & (width >= 1)
         & (width < _TIME_MAX)
         & (count >= 1)
@@ -138,21 +156,31 @@ def _in_range(integer: Int64, names: int) -> bool:
         & (buckets >= 0)
         & (buckets <= BUCKETS_MAX)
     )
-    return bool(fine.all())
+    finite = np.isfinite(floats).all(axis=0)
+    _, m2, low, high, first, last = floats
+    ordered = ~finite | ((low <= np.minimum(first, last)) & (np.maximum(first, last) <= high) & (m2 >= 0))
+    checks = (
+        (in_range, "a pane has a metric, time, count or sketch out of range"),
+        (finite, "a pane has a field that is not finite"),
+        (ordered, "a pane's first or last is outside of its min and max, or its m2 negative"),
+    )
+    return [(row, text) for good, text in checks if not good.all() for row in np.flatnonzero(~good).tolist()]
 
 
-def _sketch_error(sketch_start: Int64, key: Int64, number: Int64, count: Int64) -> str:
-    if sketch_start[-1] != len(key):
-        return f"panes claim {int(sketch_start[-1])} buckets, {len(key)} are there"
-    if len(key) == 0:
-        return ""
-    if key.min() < -(1 << 31) or key.max() >= 1 << 31 or number.min() < 1 or number.max() >= _TIME_MAX:
-        return "a sketch has a key or count out of range"
-    within = np.ones(len(key), bool)
-    within[sketch_start[:-1][np.diff(sketch_start) > 0]] = False
-    if (np.diff(key, prepend=key[:1])[within] <= 0).any():
-        return "the keys of a sketch do not ascend"
-    filled = np.flatnonzero(np.diff(sketch_start))
-    if not np.array_equal(np.add.reduceat(number, sketch_start[filled]), count[filled]):
-        return "the buckets of a sketch do not add up to its count"
-    return ""
+def _sketch_errors(sketch_start: Int64, key: Int64, number: Int64, count: Int64) -> list[tuple[int, str]]:
+    """Finds (row, what is wrong) of the sketches of panes with `count` (n,) readings."""
+    if not len(key):
+        return []
+    size = np.diff(sketch_start)
+    out = (key < -(1 << 31)) | (key >= 1 << 31) | (number < 1) | (number >= _TIME_MAX)
+    falls = np.diff(key, prepend=key[:1]) <= 0
+    falls[sketch_start[:-1][size > 0]] = False
+    filled = np.flatnonzero(size)
+    total = np.add.reduceat(number, sketch_start[filled])
+    row = np.repeat(np.arange(len(size)), size)
+    checks = (
+        (row[out], "a sketch has a key or count out of range"),
+        (row[falls], "the keys of a sketch do not ascend"),
+        (filled[total != count[filled]], "the buckets of a sketch do not add up to its count"),
+    )
+    return [(bad, text) for rows, text in checks for bad in rows.tolist()]
