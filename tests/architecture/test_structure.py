@@ -13,16 +13,19 @@ PACKAGES = ("headwater", *STAGES)
 LINES_PER_MODULE_MAX = 400
 LINES_PER_FUNCTION_MAX = 70
 
-# Modules that may do IO, read a clock, draw random numbers, start threads or log. Everything else is pure.
+# Modules that may do IO, read a clock, draw random numbers, start threads or log, besides the adapters in headwater.io
+# and the composition roots, which exist for it. Everything else is pure.
 SHELLS = frozenset((ROOT / "tests" / "architecture" / "shells.txt").read_text().split())
-COMPOSITION_ROOTS = ("headwater.cli", "headwater.embedded")
+COMPOSITION_ROOTS = ("headwater.cli", "headwater.embedded", "headwater.__main__")
+# Host loops that go on after any failure of a part: they log it and count it or keep it as a dead letter.
+HOST_LOOPS = frozenset({"dashboards.feed", "gateway.bridge"})
 
 # What a pure module may not import or call.
 IMPURE_MODULES = frozenset(
     {
         "asyncio", "fcntl", "glob", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
         "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile",
-        "threading", "time", "urllib", "uuid", "paho", "mqtt5", "aiomqtt", "starlette", "uvicorn", "anyio",
+        "threading", "time", "urllib", "uuid", "paho", "aiomqtt", "starlette", "uvicorn", "anyio",
         "pymodbus", "smbus2",
     }
 )  # fmt: skip
@@ -83,7 +86,12 @@ def layer(name: str) -> int:
     return 1 if name == "headwater.ports" else 0
 
 
-def named(tree: ast.Module) -> Iterator[str]:
+def may_do_io(name: str) -> bool:
+    """Tells whether a module is a shell."""
+    return name in SHELLS or layer(name) in {2, 4}
+
+
+def named(tree: ast.AST) -> Iterator[str]:
     """The dotted names of all calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -101,12 +109,12 @@ def test_imports_go_downwards_and_stages_never_meet(name: str) -> None:
             )
         assert layer(target) <= layer(name), f"{name} imports {target}: against the direction"
         if layer(name) == 3 and target.startswith("headwater.io"):
-            assert name in SHELLS, f"{name} imports {target}: only a shell holds an adapter"
+            assert may_do_io(name), f"{name} imports {target}: only a shell holds an adapter"
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_only_shells_do_io(name: str) -> None:
-    if name in SHELLS:
+    if may_do_io(name):
         return
     tree = modules()[name][1]
     for target in imports(tree):
@@ -155,9 +163,11 @@ def test_broad_excepts_stand_only_in_host_loops_and_never_swallow(name: str) -> 
             continue
         caught = [] if node.type is None else [ast.unparse(part) for part in getattr(node.type, "elts", [node.type])]
         if node.type is None or {"Exception", "BaseException"} & set(caught):
-            assert name in SHELLS, f"{name}:{node.lineno} has a broad except outside a host loop"
-            used = any(isinstance(inner, ast.Raise | ast.Call | ast.AugAssign) for inner in ast.walk(node))
-            assert used, f"{name}:{node.lineno} swallows an exception"
+            raises = isinstance(node.body[-1], ast.Raise)
+            logs = name in HOST_LOOPS and any("_log.exception" in call for call in named(node))
+            assert raises or logs, (
+                f"{name}:{node.lineno} has a broad except that neither raises again nor is a host loop"
+            )
         silent = all(isinstance(inner, ast.Pass) for inner in node.body)
         assert not silent, f"{name}:{node.lineno} passes over {caught}: say with contextlib.suppress why it is harmless"
 
