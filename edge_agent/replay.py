@@ -84,7 +84,8 @@ def replay_csv(path: str | Path, settings: AgentSettings) -> ReplayReport:
         SettingsError: the file's options are wrong.
         ConnectError: it can't be read.
     """
-    options = {**(settings.options if settings.source == "csv" else {}), "path": str(path)}
+    own = settings.options if settings.source == "csv" else {}
+    options = {**own, "path": str(path), "speed": 0.0, "rebase": False, "repeat": False}
     return replay_source(make_source("csv", options, SystemClock()), settings)
 
 

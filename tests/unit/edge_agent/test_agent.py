@@ -1,0 +1,188 @@
+"""The agent's core, ticked by hand with a list of blocks, a clock in the test's hand and a gateway in memory."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_agent.agent import Agent
+from edge_agent.settings import AgentSettings, MetricSettings
+from edge_agent.spool import SpoolUnavailableError
+from edge_agent.testing import ListSource, MemoryGateway
+from headwater.codec import decode_frame
+from headwater.errors import ConnectError
+from headwater.frame import Block, Frame
+from headwater.metric import Metric
+from headwater.reasons import ClockQuality, DropReason
+from headwater.testing import ManualClock
+
+SECOND = 1_000_000
+METRICS = (Metric("a", every_us=SECOND), Metric("b", every_us=SECOND))
+
+
+def second(number: int, *values: float) -> list[Block]:
+    at = ManualClock().now_us() + number * SECOND
+    return [Block(("a", "b")[: len(values)], np.array([at]), np.array([[value] for value in values]))]
+
+
+class Device:
+    """An agent and everything around it."""
+
+    def __init__(self, path: Path, reads: list[Any], **changes: Any) -> None:
+        self.clock = ManualClock()
+        self.gateway = MemoryGateway()
+        self.offered: list[Frame] = []
+        self.accepted: list[tuple[Frame, bytes]] = []
+        self.source = ListSource(METRICS, reads)
+        self.is_synced: bool | None = True
+        self.agent = Agent(
+            "north",
+            "pump",
+            self.source,
+            AgentSettings(**{"flush_every": "2s", **changes}),
+            self.clock,
+            path / "spool.db",
+            on_accepted=lambda frame, payload: self.accepted.append((frame, payload)),
+            on_offered=lambda frame, _: self.offered.append(frame),
+            connect=self.gateway.connect,
+            is_synced=lambda: self.is_synced,
+            draw=lambda: 0.5,
+        )
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.agent.tick(self.clock.now_us())
+            self.clock.advance(SECOND)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for frame, _ in self.accepted]
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Callable[..., Device]]:
+    made: list[Device] = []
+
+    def make(reads: list[Any], **changes: Any) -> Device:
+        made.append(Device(tmp_path, reads, **changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.agent.close()
+
+
+def test_readings_wait_for_company_and_are_accepted_together(device: Callable[..., Device]) -> None:
+    it = device([second(n, 1.0, 2.0) for n in range(6)])
+    it.run(7)
+    assert [frame.reading_count for frame in it.frames] == [6, 4, 2]
+    assert [frame.seq for frame in it.frames] == [1, 2, 3]
+    assert all(decode_frame(payload).seq == frame.seq for frame, payload in it.accepted)
+    assert it.offered == it.frames
+    assert it.frames[0].blocks[0].metrics == ("a", "b")
+    assert it.frames[0].clock is ClockQuality.SYNCED
+
+
+def test_the_source_is_asked_at_its_interval(device: Callable[..., Device]) -> None:
+    it = device([second(n, 1.0) for n in range(10)], sample_every="3s")
+    it.run(9)
+    assert it.agent.counters()["sampled"] == 3
+    assert it.agent.due_in_us() == 0
+
+
+def test_a_source_that_is_gone_is_opened_again_with_growing_pauses(device: Callable[..., Device]) -> None:
+    gone = ConnectError("no sensor at 0x76")
+    it = device([second(0, 1.0), gone, gone, gone, second(9, 1.0)])
+    it.run(20)
+    counters = it.agent.counters()
+    assert counters["source_errors"] == 3
+    assert "0x76" in counters["last_error"]
+    assert counters["sampled"] == 2
+    assert it.source.is_open
+
+
+def test_the_ledger_balances_with_readings_that_are_no_numbers(device: Callable[..., Device]) -> None:
+    it = device([second(n, float("nan") if n % 2 else 1.0, 2.0) for n in range(6)])
+    it.run(8)
+    it.agent.finish()
+    totals = [frame.ledger for frame in it.frames]
+    assert sum(ledger.acquired for ledger in totals) == 12
+    assert sum(ledger.dropped.get(DropReason.NOT_FINITE.value, 0) for ledger in totals) == 3
+    assert sum(frame.reading_count for frame in it.frames) == 9
+
+
+def test_frames_are_published_and_freed_by_the_durable_ack(device: Callable[..., Device]) -> None:
+    it = device([second(n, 1.0) for n in range(6)])
+    it.run(8)
+    assert [frame.seq for frame in it.gateway.frames] == [1, 2, 3]
+    it.gateway.send_ack(it.gateway.ack(it.agent.spool.epoch))
+    it.run(1)
+    assert it.agent.buffered == 0
+
+
+def test_while_the_disk_refuses_frames_wait_and_then_the_oldest_are_counted_as_dropped(
+    device: Callable[..., Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = device([second(n, 1.0, 2.0) for n in range(40)], waiting_max=4)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SpoolUnavailableError("spool: database or disk is full")
+
+    it.run(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(it.agent.spool, "append", refuse)
+        it.run(20)
+    assert it.agent.counters()["spool_errors"] > 4
+    it.run(20)
+    it.agent.finish()
+    assert [frame.seq for frame in it.frames] == list(range(1, len(it.frames) + 1))
+    ledgers = [frame.ledger for frame in it.frames]
+    refused = sum(ledger.dropped.get(DropReason.SPOOL_REFUSED.value, 0) for ledger in ledgers)
+    assert refused > 0
+    assert sum(ledger.acquired for ledger in ledgers) == 80
+    assert sum(frame.reading_count for frame in it.frames) == 80 - refused
+
+
+def test_a_step_of_the_clock_is_noticed_and_marked(device: Callable[..., Device]) -> None:
+    it = device([second(n, 1.0) for n in range(9)])
+    it.run(4)
+    it.clock.step_wall(3_600 * SECOND)
+    it.run(3)
+    assert it.agent.counters()["clock_steps"] == 1
+    assert it.frames[-1].clock is ClockQuality.CORRECTED
+
+
+def test_the_status_says_what_the_device_measures(device: Callable[..., Device]) -> None:
+    it = device([], metrics={"a": MetricSettings(reduction="swing:0.5", hi=80.0)})
+    status = it.agent.status(online=True)
+    assert status.metrics == {
+        "a": {"unit": "", "lo": None, "hi": 80.0, "reduction": "swing:0.5"},
+        "b": {"unit": "", "lo": None, "hi": None, "reduction": "raw"},
+    }
+    assert status.to_json()
+
+
+def test_finish_brings_what_is_held_back_into_the_spool(device: Callable[..., Device]) -> None:
+    it = device(
+        [second(n, float(n), 1.0) for n in range(5)], flush_every="1h", metrics={"a": {"reduction": "swing:0.1"}}
+    )
+    it.run(6)
+    assert not it.frames
+    it.agent.finish()
+    a = [block for frame in it.frames for block in frame.blocks if "a" in block.metrics]
+    assert max(int(block.time_us[-1]) for block in a) == ManualClock().now_us() + 4 * SECOND
+    assert it.agent.is_exhausted
+
+
+def test_a_gap_is_declared_even_when_no_reading_comes(tmp_path: Path) -> None:
+    first = Device(tmp_path, [second(0, 1.0)])
+    first.run(4)
+    first.agent.close()
+    (tmp_path / "spool.db").write_bytes(b"rubbish" * 100)
+    again = Device(tmp_path, [])
+    again.run(4)
+    gaps = [gap for frame in again.frames for gap in frame.gaps]
+    assert [(gap.epoch, gap.to_seq) for gap in gaps] == [(first.agent.spool.epoch, 0)]
+    again.agent.close()
