@@ -47,6 +47,8 @@ def demo(devices: int) -> Iterator[str]:
         try:
             yield address(process, log)
         finally:
+            if process.poll() is not None:
+                print(log.read_text(encoding="utf-8", errors="replace")[-4000:], file=sys.stderr)
             process.send_signal(signal.SIGINT)
             process.wait(60)
 
@@ -134,9 +136,10 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=30)
     parser.add_argument("--warm-up", type=float, default=150, metavar="SECONDS", help="time before the first picture")
     parser.add_argument("--folder", type=Path, default=ROOT / "screenshots")
+    parser.add_argument("--url", help="draw a demo that runs already, such as http://127.0.0.1:8000")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    with demo(options.devices) as url:
+    with contextlib.nullcontext(options.url) if options.url else demo(options.devices) as url:
         time.sleep(options.warm_up / 2)
         site, device = make_trouble(url)
         time.sleep(options.warm_up / 2)
