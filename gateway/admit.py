@@ -31,7 +31,7 @@ from headwater.ports import LogRecord
 from headwater.reasons import DeadLetterReason
 
 # A hostile frame of a hundred bytes may claim 64 Ki readings, so few frames are decoded at a time.
-FRAMES_PER_DECODE_MAX = 128
+FRAMES_PER_DECODE_MAX = 256
 # LZ4 costs what the smaller write saves, from about this size on.
 COMPRESS_MIN_READINGS = 1024
 FORGET_AFTER_US = 24 * 3_600 * 1_000_000

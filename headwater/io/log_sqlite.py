@@ -28,6 +28,9 @@ from headwater.ports import LogRecord
 
 TRIM_ROWS_MAX = 256
 BUSY_TIMEOUT_S = 10.0
+# The schema of an Arrow stream is some kilobytes of repetition: small values are deflated, large ones compress inside.
+DEFLATE_MAX_BYTES = 16 * 1024
+DEFLATE_MIN_BYTES = 256
 
 _SCHEMA_VERSION = 1
 _OFFSET_BITS = 44
@@ -39,9 +42,9 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS ends (part INTEGER PRIMARY KEY, next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
     id INTEGER PRIMARY KEY, key BLOB NOT NULL, timestamp_us INTEGER NOT NULL, appended_us INTEGER NOT NULL,
-    headers TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL);
+    headers TEXT NOT NULL, deflated INTEGER NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL);
 """
-_COLUMNS = "id, key, timestamp_us, headers, crc, value"
+_COLUMNS = "id, key, timestamp_us, headers, deflated, crc, value"
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -67,11 +70,22 @@ def _as_connect_error(path: Path) -> Iterator[None]:
         raise ConnectError(f"log {path}: {error}") from error
 
 
-def _record(log_topic: str, partition: int, row: tuple[int, bytes, int, str, int, bytes]) -> LogRecord:
-    row_id, key, timestamp_us, headers, crc, value = row
+def _deflated(value: bytes) -> tuple[bool, bytes]:
+    """Deflates a small value where that makes it smaller."""
+    if DEFLATE_MIN_BYTES <= len(value) <= DEFLATE_MAX_BYTES:
+        small = zlib.compress(value, 1)
+        if len(small) < len(value):
+            return True, small
+    return False, value
+
+
+def _record(log_topic: str, partition: int, row: tuple[int, bytes, int, str, int, int, bytes]) -> LogRecord:
+    row_id, key, timestamp_us, headers, deflated, crc, value = row
     offset = row_id & ((1 << _OFFSET_BITS) - 1)
     if zlib.crc32(value) != crc:
         raise CorruptStateError(f"record {offset} of {log_topic}/{partition} fails its checksum")
+    if deflated:
+        value = zlib.decompress(value)
     return LogRecord(log_topic, partition, key, value, timestamp_us, json.loads(headers) if headers else {}, offset)
 
 
@@ -137,12 +151,13 @@ class SqliteLog:
                 offsets.append(offset)
                 headers = json.dumps(dict(record.headers), separators=(",", ":")) if record.headers else ""
                 row_id = part << _OFFSET_BITS | offset
-                crc = zlib.crc32(record.value)
-                rows.append((row_id, record.key, record.timestamp_us, appended_us, headers, crc, record.value))
+                deflated, value = _deflated(record.value)
+                crc = zlib.crc32(value)
+                rows.append((row_id, record.key, record.timestamp_us, appended_us, headers, deflated, crc, value))
             try:
                 with self._connection:
                     self._connection.execute("BEGIN IMMEDIATE")
-                    self._connection.executemany("INSERT INTO records VALUES (?,?,?,?,?,?,?)", rows)
+                    self._connection.executemany("INSERT INTO records VALUES (?,?,?,?,?,?,?,?)", rows)
                     self._connection.executemany("INSERT OR REPLACE INTO ends VALUES (?,?)", ends.items())
             except sqlite3.Error as error:
                 if _is_damage(error):

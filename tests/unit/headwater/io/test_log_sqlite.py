@@ -182,3 +182,21 @@ def test_a_reader_never_writes(tmp_path: Path) -> None:
 def test_a_partition_or_log_topic_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:
     with SqliteLog(tmp_path / "log.db") as log, pytest.raises(ValueError, match="no partition"):
         log.append([LogRecord("headwater.nonsense", 0, b"", b"", 0)])
+
+
+def test_small_values_are_stored_small_and_come_back_the_same(tmp_path: Path) -> None:
+    sent = [b"schema " * 1000, bytes(300), b"short", bytes(range(256)) * 2, b"long " * 10_000]
+    with SqliteLog(tmp_path / "log.db") as log:
+        log.append([record(value) for value in sent])
+        assert values(log) == sent
+        stored = [row[0] for row in log._connection.execute("SELECT length(value) FROM records ORDER BY id")]
+        assert stored[0] < 200
+        assert stored[2:] == [5, stored[3], 50_000]
+
+
+def test_a_value_that_can_not_be_stored_leaves_nothing_behind(tmp_path: Path) -> None:
+    with SqliteLog(tmp_path / "log.db") as log:
+        with pytest.raises(TypeError):
+            log.append([record(b"a"), record(None)])  # type: ignore[arg-type]
+        assert values(log) == []
+        assert log.append([record(b"b")]) == [0]
