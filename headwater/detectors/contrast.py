@@ -15,7 +15,7 @@ WARMUP = 24  # Contrasts to see before judging any.
 MEMORY = 1_024  # Weight of a new contrast is at least 1 / MEMORY.
 REFIT_EVERY = 32
 PEAK_WEIGHT_MAX = 0.02
-LITTLE = 6.0  # After n contrasts of m metrics the limits are wider by LITTLE * m / n: a young covariance is too small.
+LITTLE, LITTLE_METRICS = 1.5, 6  # A young covariance is too small: limits are wider by LITTLE * (m + 6) / n.
 TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
 LEARN_MAX = 3.0  # Residuals beyond so many deviations teach only that much.
 
@@ -37,6 +37,7 @@ class Contrasts:
         self.peak = np.full(m, TAIL_NORMAL)
         self.weight = np.zeros((m, m))
         self.deviation = np.full(m, np.inf)
+        self.alone = np.full(m, np.inf)
 
     def residuals(self, contrast: Float64) -> Float64:
         """Returns float64 (m, n) residuals in standard deviations; 0 while there is too little experience.
@@ -52,17 +53,28 @@ class Contrasts:
         residual: Float64 = np.add.reduce(self.weight[:, :, None] * contrast[None, :, :], axis=1)
         return residual[:, :n]
 
+    def lone_residuals(self, contrast: Float64) -> Float64:
+        """Returns float64 (m, n) contrasts in their own standard deviations: for when the other metrics can't help."""
+        return np.asarray(contrast / self.alone[:, None])
+
     def learn(self, contrast: Float64, peak: Float64) -> None:
         """Takes float64 (m, n) contrasts of a quiet time and the largest |residual| of each metric around it."""
         before = int(self.count[0])
         count = self.count[0] = before + contrast.shape[1]
         weight = max(contrast.shape[1] / count, contrast.shape[1] / MEMORY)
         if before >= WARMUP:
-            reach = LEARN_MAX * np.sqrt(self.covariance.diagonal()) + self._floor
+            variance = self.covariance.diagonal()
+            # What never moved yet may take any first step.
+            reach = np.where(variance > 0, LEARN_MAX * np.sqrt(variance) + self._floor, np.inf)
             contrast = np.clip(contrast, -reach[:, None], reach[:, None])
             self.peak += min(weight, PEAK_WEIGHT_MAX) * (np.minimum(peak, 2 * self.peak) - self.peak)
         contrast = np.where(self._usable[:, None], contrast, 0.0)
-        self.covariance += weight * (contrast @ contrast.T / contrast.shape[1] - self.covariance)
+        seen = contrast @ contrast.T / contrast.shape[1]
+        moves_first = (self.covariance.diagonal() == 0) & (seen.diagonal() > 0)
+        self.covariance += weight * (seen - self.covariance)
+        if moves_first.any():  # Its first step is the best guess of how far it goes.
+            at = np.flatnonzero(moves_first)
+            self.covariance[at, at] = seen[at, at]
         if count >= WARMUP and (before < WARMUP or count // REFIT_EVERY > before // REFIT_EVERY):
             self._refit(count)
 
@@ -80,16 +92,17 @@ class Contrasts:
         # Weights act on contrasts in the metrics' units and give deviations: P_ij / P_ii, rescaled.
         spread = scale / np.sqrt(own)
         self.deviation = np.where(known, np.maximum(spread, self._floor), np.inf)
+        self.alone = np.where(known, np.maximum(scale, self._floor), np.inf)
         self.weight = precision / own[:, None] * scale[:, None] / scale[None, :] / self.deviation[:, None]
 
     def limits(self, normal: float) -> Float64:
         """Returns float64 (m,): the residual to alarm at, `normal` deviations, more where the tails are heavier."""
-        little = 1.0 + LITTLE * len(self.peak) / max(int(self.count[0]), 1)
+        little = 1.0 + LITTLE * (len(self.peak) + LITTLE_METRICS) / max(int(self.count[0]), 1)
         return np.asarray(normal * little * np.maximum(1.0, self.peak / TAIL_NORMAL))
 
     def state(self) -> dict[str, Array]:
         """Everything learnt, by name."""
-        return {name: getattr(self, name) for name in ("count", "covariance", "peak", "weight", "deviation")}
+        return {name: getattr(self, name) for name in ("count", "covariance", "peak", "weight", "deviation", "alone")}
 
     def load(self, state: dict[str, Array]) -> None:
         """Takes over what `state` returned."""

@@ -1,6 +1,6 @@
 """The detectors of one set of metrics that share a time axis: spikes, level shifts, drift and noise.
 
-    samples ─▶ contrast of 8 s against 16 s before ─▶ residual ─▶ "level"     a step, and what comes back from one
+    samples ─▶ contrast of 4 samples against 16 before ─▶ residual ─▶ "level"     a step, and what comes back from one
             ├▶ innovation against 4 samples before ─▶ returns? ─▶ "spike"     (short contrasts know no weather)
             └▶ slots of 64 ─▶ contrast of slot means ─▶ residual ─▶ "change"  drift, slower than a step
                            └▶ mean |innovation| against its own past ─▶ "noise"
@@ -27,7 +27,7 @@ Bool = npt.NDArray[np.bool_]
 
 SLOT = 64
 HISTORY = 96  # A slot and what the contrasts and innovations of its first sample look back on.
-RECENT, BEFORE = 8, 16  # Samples that a level contrast compares.
+RECENT, BEFORE = 4, 16  # Samples that a level contrast compares.
 TAUGHT = np.arange(HISTORY - SLOT + 7, HISTORY, 8)  # Samples of a slot whose contrasts are learnt.
 SCALES = ((2, 1, 5), (4, 2, 8))  # Slots that a change contrast compares: recent, left out, before.
 RING = sum(SCALES[-1])
@@ -38,6 +38,7 @@ ROUGH_FADE = 0.004
 DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
 JUMP_NORMAL = 3.5
 ALARM_SLOTS_MAX = 20
+ECHO_MAX = 3.0
 LINGER = 0.5  # An episode lasts while the score is above this.
 HOLD_SAMPLES = 40
 FALTER = 192
@@ -83,6 +84,7 @@ class Lane:
             "jump": np.full(m, JUMP_NORMAL),  # Largest |innovation| of a slot, in scales.
             "rough": np.ones(m),  # Largest ordinary ratio of a slot's |innovation| to the scale.
             "before": np.full(m, np.nan),
+            "hole": np.full(1, -SLOT, np.int64),  # The newest sample at which a metric had none.
             "released": np.full(len(DETECTORS), -FALTER, np.int64),  # Where the last muted episode cleared.
             "muted": np.zeros((len(DETECTORS), m), np.bool_),
         }
@@ -111,15 +113,18 @@ class Lane:
             """Sums of four that ended `ago` samples before each of the newest `width` ones."""
             return four[:, end - ago - width : end - ago]
 
-        before = (ended(8) + ended(12) + ended(16) + ended(20)) / BEFORE
-        contrast = (ended(0) + ended(4)) / RECENT - before
+        before = (ended(4) + ended(8) + ended(12) + ended(16)) / BEFORE
+        contrast = ended(0) / RECENT - before
         contrast = np.where(np.isnan(contrast), 0.0, contrast)
-        size = np.abs(self.level.residuals(contrast))
+        size, lone = np.abs(self.level.residuals(contrast)), np.abs(self.level.lone_residuals(contrast))
+        if (holes := self._holes(present, k)) is not None:
+            # Metrics that hold an old value can't explain the others.
+            size = np.where(holes, lone, size)
         np.maximum(state["peak"], size.max(axis=1), out=state["peak"])
         state["before"] = before[:, -1]
         limit = self.level.limits(self._limits["level"])
         reach = limit * self.level.deviation
-        hits = self._judge("level", size / limit[:, None], since_us, HOLD_US, value, before, reach)
+        hits = self._judge("level", size / limit[:, None], since_us, HOLD_US, value, before, reach, lone)
         hits += self._spikes(tail, four, k, since_us)
         if not state["position"][0]:
             state["start_us"][0] = time_us[0]
@@ -166,6 +171,19 @@ class Lane:
         at = np.maximum.accumulate(np.where(present, np.arange(value.shape[1]), -1), axis=1)
         return np.asarray(np.where(at < 0, last, np.take_along_axis(value, np.maximum(at, 0), axis=1)))
 
+    def _holes(self, present: Bool | None, k: int) -> Bool | None:
+        """Tells, bool (k,), at which samples a contrast looks back on a hole of some metric; None for none of them."""
+        position, last = int(self.state["position"][0]), self.state["hole"]
+        if present is None:
+            if position - int(last[0]) > BEFORE + RECENT:
+                return None
+            at = np.full(k, last[0])
+        else:
+            hole = ~present[self._usable].all(axis=0)
+            at = np.maximum(np.maximum.accumulate(np.where(hole, position + np.arange(k), -SLOT)), last[0])
+            last[0] = at[-1]
+        return np.asarray(position + np.arange(k) - at < BEFORE + RECENT)
+
     def _judge(
         self,
         detector: str,
@@ -175,8 +193,12 @@ class Lane:
         value: Float64,
         expected: Float64,
         reach: Float64,
+        lone: Float64 | None = None,
     ) -> list[Hit]:
-        """Turns scores (1 = at the limit) into edges; of metrics beyond it at one time the worst speaks for all."""
+        """Turns scores (1 = at the limit) into edges; of metrics beyond it at one time the worst speaks for all.
+
+        While one speaks, another whose contrasts are usual for itself (`lone`) only echoes it.
+        """
         which = DETECTORS.index(detector)
         episodes, muted, released = self.episodes[detector], self.state["muted"][which], self.state["released"][which]
         at = int(self.state["position"][0])
@@ -188,6 +210,7 @@ class Lane:
             return []
         hits: list[Hit] = []
         hold_us = max(hold_us, HOLD_SAMPLES * int(self.state["every_us"][0]))
+        speaking = np.array(episodes.active(everyone)) & ~muted
         edges = sorted(episodes.step(everyone, hit, score > LINGER), key=lambda edge: edge.column)
         for edge in edges:
             row, column = edge.row, edge.column
@@ -195,6 +218,9 @@ class Lane:
                 # While one metric still follows an order, others may join in late, and it may falter.
                 follows = bool(muted.any()) or at + column - int(released) < FALTER
                 muted[row] = since_us[column] < hold_us or (follows and since_us[column] < LEARN_AFTER_US)
+                if lone is not None and speaking.any():
+                    muted[row] |= lone[row, column] < ECHO_MAX
+            speaking[row] = edge.is_onset and not muted[row]
             if not muted[row]:
                 hits.append(
                     Hit(
@@ -270,7 +296,17 @@ class Lane:
         score = scores.max(axis=0)
         expected = drifts[int(scores.max(axis=1).argmax())][1]
         reach = limits[0] * self.changes[0].deviation
-        hits += self._judge("change", score[:, None], since_us, HOLD_SLOW_US, mean[:, None], expected[:, None], reach)
+        lone = np.abs([c.lone_residuals(drift[:, None]) for c, (drift, _) in zip(self.changes, drifts, strict=True)])
+        hits += self._judge(
+            "change",
+            score[:, None],
+            since_us,
+            HOLD_SLOW_US,
+            mean[:, None],
+            expected[:, None],
+            reach,
+            lone.max(axis=0),
+        )
         self._learn([drift for drift, _ in drifts], sizes, ratio, rough, jump, int(since_us[0]))
         state["peak"][:] = 0.0
         return hits
@@ -331,8 +367,8 @@ class Lane:
         pair = history[:, 1:] + history[:, :-1]
         four = pair[:, 2:] + pair[:, :-2]
         end = TAUGHT - 3
-        before = (four[:, end - 8] + four[:, end - 12] + four[:, end - 16] + four[:, end - 20]) / BEFORE
-        contrast = (four[:, end] + four[:, end - 4]) / RECENT - before
+        before = (four[:, end - 4] + four[:, end - 8] + four[:, end - 12] + four[:, end - 16]) / BEFORE
+        contrast = four[:, end] / RECENT - before
         return np.where(np.isnan(contrast), 0.0, contrast)
 
 
