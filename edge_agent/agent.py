@@ -14,6 +14,7 @@ from typing import Any
 from edge_agent.chain import Chain, chain_limits
 from edge_agent.clock import ClockWatch
 from edge_agent.host import AgentHost
+from edge_agent.memory import Memory
 from edge_agent.pack import Draft
 from edge_agent.rehearsal import dry_run, run_once
 from edge_agent.settings import AgentSettings
@@ -21,7 +22,7 @@ from edge_agent.spool import Room, Spool, SpoolUnavailableError
 from edge_agent.traffic import UplinkLimits
 from edge_agent.uplink import Uplink
 from headwater import __version__
-from headwater.errors import ConnectError
+from headwater.errors import ConnectError, CorruptStateError
 from headwater.frame import Frame
 from headwater.instant import US_PER_S
 from headwater.io.clock_kernel import is_clock_synced
@@ -32,6 +33,7 @@ from headwater.status import Status
 FrameHook = Callable[[Frame, bytes], None]
 SYNC_ASKED_EVERY_US = 10 * US_PER_S
 SETTLE_EVERY_US = 2 * US_PER_S
+REMEMBER_EVERY_US = 600 * US_PER_S
 PROMOTED_BACK = 64
 
 __all__ = ["Agent", "AgentHost", "dry_run", "paho_connect", "run_once"]
@@ -91,6 +93,10 @@ class Agent:
         self.spool_errors = 0
         self.last_error = ""
         self.chain = Chain(settings.applied(source.metrics), chain_limits(settings))
+        self._memory = Memory(Path(f"{spool_path}.learnt"))
+        self._remember_at_us = clock.monotonic_us() + REMEMBER_EVERY_US
+        self._is_new = True
+        self._recall()
         self.spool = Spool(
             spool_path,
             site=site,
@@ -168,6 +174,7 @@ class Agent:
         """Brings everything held back into the spool; nothing is sampled after that, `close` follows."""
         now_us = self.clock.now_us()
         self._store(self.chain.finish(now_us, self._watch.quality), now_us)
+        self._memory.save(self.chain.learnt())
 
     def close(self) -> None:
         """Closes the connection, the source and the spool."""
@@ -176,6 +183,19 @@ class Agent:
         if self._is_open:
             self._source.close()
         self.spool.close()
+
+    def _recall(self) -> None:
+        """Goes on with what was learnt before the last end, once the metrics are known and if they are the same."""
+        if not self.chain.metrics or not self._is_new:
+            return
+        self._is_new = False
+        learnt = self._memory.load()
+        if learnt is not None:
+            try:
+                self.chain.recall(learnt)
+            except CorruptStateError as error:
+                self._memory.errors += 1
+                self.last_error = str(error)
 
     # ── sampling ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -201,8 +221,10 @@ class Agent:
         except ConnectError as error:
             self._lose_source(error, monotonic_us)
             return self.chain.listen(now_us)
-        if self.chain.describe(self.settings.applied(self._source.metrics)) and self.uplink is not None:
-            self.uplink.announce()
+        if self.chain.describe(self.settings.applied(self._source.metrics)):
+            self._recall()
+            if self.uplink is not None:
+                self.uplink.announce()
         urgent = False
         for block in blocks:
             if self.chain.push(block):
@@ -272,6 +294,9 @@ class Agent:
                 self._on_accepted(one.frame, one.payload)
 
     def _settle(self, now_us: int) -> None:
+        if self._settled_us >= self._remember_at_us:
+            self._remember_at_us = self._settled_us + REMEMBER_EVERY_US
+            self._memory.save(self.chain.learnt())
         try:
             self.spool.settle(now_us)
         except SpoolUnavailableError as error:
@@ -316,6 +341,7 @@ class Agent:
             "spool_given_up": spool.given_up,
             "spool_errors": self.spool_errors,
             "source_errors": self.source_errors,
+            "memory_errors": self._memory.errors,
             "clock": self._watch.quality.name.lower(),
             "clock_steps": self._watch.steps,
             "last_error": self.last_error,

@@ -105,8 +105,6 @@ class Spool:
             self._lock.release()
             raise
 
-    # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _open(self, now_us: int) -> None:
         noted = self._lock.epoch()
         if self.path.exists():
@@ -156,17 +154,15 @@ class Spool:
                 )
         self.generation += 1
 
-    # ── what the agent and its sender ask ──────────────────────────────────────────────────────────────────────
-
     @property
     def assigned(self) -> int:
         """Highest seq of this epoch."""
         return self._held.assigned
 
     @property
-    def opened_at(self) -> int:
-        """Highest seq when the file was opened."""
-        return self._opened_at
+    def oldest(self) -> int:
+        """Lowest seq of this epoch that is held; all below were acknowledged or declared."""
+        return max(self._held.oldest, self._freed + 1)
 
     @property
     def buffered(self) -> int:
@@ -176,7 +172,7 @@ class Spool:
 
     @property
     def size_bytes(self) -> int:
-        """Payload bytes held."""
+        """Payload bytes."""
         return self._held.bytes
 
     @property
@@ -222,6 +218,11 @@ class Spool:
             else:
                 self._give_up(int(epoch), cells[0], now_us)
         return rows
+
+    def declare_lost(self, seq: int, now_us: int) -> None:
+        """Declares a frame of this epoch that ought to be here and is not."""
+        with self._transaction(now_us):
+            declare(self._connection, [Gap(self.epoch, seq, seq, GapReason.SPOOL_DAMAGED, -1, now_us)])
 
     def _give_up(self, epoch: int, seq: int, now_us: int) -> None:
         """Deletes a row that fails its CRC and declares it."""
@@ -356,8 +357,6 @@ class Spool:
         """Closes the file; everything appended is in it."""
         self._connection.close()
         self._lock.release()
-
-    # ── transactions ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _counted(self) -> Held:
         """Counts what the file holds."""

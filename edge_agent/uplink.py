@@ -25,6 +25,8 @@ NO_SUBSCRIBERS = 0x10
 FAILURE_MIN = 0x80
 EVERYTHING = 1 << 62
 FETCHED_MAX = 32
+OVERLOOKED_MAX = 64
+DECLARED_MAX = 4_096
 ACK_WAIT_US = 500_000  # The retained ack comes right after the subscription; waiting for it saves sending twice.
 MISSING_AGE_MIN_US = 1_000_000  # An ack may have been on its way while the frame was.
 STEADY_US = 60_000_000  # A connection that held so long was a good one: the next failure starts the delays anew.
@@ -93,9 +95,9 @@ class Uplink:
         self._hold_until_us = 0
         self._resend_at_us: int | None = None
         self._exhausted_at: tuple[int, int] | None = None
+        self._overlooked: set[int] = set()
+        self._declared: set[int] = set()
         self._generation = spool.generation
-
-    # ── what the agent calls ───────────────────────────────────────────────────────────────────────────────────
 
     def step(self, monotonic_us: int, now_us: int) -> None:
         """Takes what the link brought, and sends what there is room for; never blocks."""
@@ -158,8 +160,6 @@ class Uplink:
         self._cursors.urgent = min(self._cursors.urgent, seq - 1)
         self._exhausted_at = None
 
-    # ── the connection ─────────────────────────────────────────────────────────────────────────────────────────
-
     def _topic(self, leaf: str) -> str:
         return mqtt_topic(self._spool.site, self._spool.device, leaf)
 
@@ -203,6 +203,8 @@ class Uplink:
         self._cursors.live = self._spool.assigned
         self._resend_at_us = None
         self._exhausted_at = None
+        self._overlooked.clear()
+        self._declared.clear()
 
     def _announce(self, *, online: bool) -> None:
         assert self.link is not None
@@ -287,7 +289,28 @@ class Uplink:
                     if key.epoch == ack.epoch and first <= key.seq <= last and self._is_old(sent, monotonic_us)
                 ]
             )
+            if ack.epoch == self._spool.epoch:
+                self._look_for(first, last)
         self._arm(monotonic_us)
+
+    def _look_for(self, first: int, last: int) -> None:
+        """Notes missing frames that every lane has passed without seeing them: a damaged index hides them, or worse."""
+        for seq in range(max(first, self._spool.oldest), last + 1):
+            passed = self._cursors.backlog if seq < self._live_from else self._cursors.live
+            if seq > passed or len(self._overlooked) >= OVERLOOKED_MAX:
+                break
+            if Key(self._spool.epoch, seq) not in self._sent and seq not in self._declared:
+                self._overlooked.add(seq)
+
+    def _send_overlooked(self, monotonic_us: int, now_us: int) -> None:
+        while self._overlooked and len(self._in_flight) < self._window:
+            seq = self._overlooked.pop()
+            row = self._spool.one(Key(self._spool.epoch, seq), now_us)
+            if row is not None:
+                self._publish(row, monotonic_us)
+            elif seq >= self._spool.oldest and len(self._declared) < DECLARED_MAX:
+                self._declared.add(seq)
+                self._spool.declare_lost(seq, now_us)
 
     def _is_old(self, sent: _Sent, monotonic_us: int) -> bool:
         return not sent.in_flight and monotonic_us - sent.at_us >= MISSING_AGE_MIN_US
@@ -322,6 +345,7 @@ class Uplink:
     # ── sending ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, monotonic_us: int, now_us: int) -> None:
+        self._send_overlooked(monotonic_us, now_us)
         if self._exhausted_at == (self._generation, self._spool.assigned):
             return
         for source in (self._urgent, self._live, self._strays, self._backlog):

@@ -186,3 +186,21 @@ def test_a_gap_is_declared_even_when_no_reading_comes(tmp_path: Path) -> None:
     gaps = [gap for frame in again.frames for gap in frame.gaps]
     assert [(gap.epoch, gap.to_seq) for gap in gaps] == [(first.agent.spool.epoch, 0)]
     again.agent.close()
+
+
+def test_what_detectors_have_learnt_survives_a_restart_and_damage_to_it_only_costs_that(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    reads = [second(n, float(value), 1.0) for n, value in enumerate(np.round(rng.normal(20, 0.1, 300), 2))]
+    first = Device(tmp_path, reads)
+    first.run(300)
+    first.agent.finish()
+    learnt = first.agent.chain.learnt()
+    first.agent.close()
+    again = Device(tmp_path, [])
+    assert again.agent.chain.learnt() == learnt
+    again.agent.close()
+    (tmp_path / "spool.db.learnt").write_bytes(b"rubbish")
+    third = Device(tmp_path, [])
+    assert third.agent.counters()["memory_errors"] == 1
+    assert third.agent.chain.learnt() != learnt
+    third.agent.close()

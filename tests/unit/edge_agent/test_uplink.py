@@ -315,3 +315,24 @@ def test_a_cut_network_stays_cut_until_it_is_mended(bench: Bench) -> None:
     bench.come_up()
     bench.step()
     assert bench.seqs() == [1, 2]
+
+
+def test_a_missing_frame_that_a_damaged_index_hides_is_found_and_one_that_is_gone_is_declared(bench: Bench) -> None:
+    bench.store(6)
+    hide = bench.spool._connection.execute
+    hide("UPDATE frames SET lane = 7 WHERE seq = 3")
+    hide("DELETE FROM frames WHERE seq = 5")
+    bench.come_up()
+    bench.step(2_000_000)
+    assert bench.seqs() == [1, 2, 4, 6]
+    bench.gateway.send_ack(bench.gateway.ack(bench.spool.epoch))
+    bench.step()
+    bench.step()
+    assert bench.seqs() == [1, 2, 4, 6, 3]
+    assert bench.spool.has_gaps_due
+    bench.gateway.send_ack(bench.gateway.ack(bench.spool.epoch))
+    bench.store(1)
+    bench.step(2_000_000, times=2)
+    gaps = [gap for frame in bench.gateway.frames for gap in frame.gaps]
+    assert [(gap.from_seq, gap.to_seq, gap.reason) for gap in gaps] == [(5, 5, GapReason.SPOOL_DAMAGED)]
+    assert bench.gateway.ack(bench.spool.epoch).contiguous == 7
