@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from cloud_processor.settings import ProcessorSettings
+from cloud_processor.topology import build_task
 from headwater.batch import Batch
 from headwater.batch_arrow import batch_from_arrow, batch_to_arrow
 from headwater.pane_windows import PaneWindows
@@ -24,7 +26,7 @@ BATCH_READINGS = 65_536
 LATENESS_US = 300 * S
 
 
-def workload(devices: int, seconds: int, frame: int = 10, seed: int = 1) -> list[Batch]:
+def workload(devices: int, seconds: int, frame: int = 10, seed: int = 1, batch: int = BATCH_READINGS) -> list[Batch]:
     """Batches of about 64 Ki readings, as the gateway closes them under load; `frame` readings a frame."""
     rng = np.random.default_rng(seed)
     names = tuple(("plant", f"device-{i}") for i in range(devices))
@@ -38,8 +40,8 @@ def workload(devices: int, seconds: int, frame: int = 10, seed: int = 1) -> list
     seq = np.empty(len(device), np.int64)
     seq[np.argsort(device, kind="stable")] = np.tile(np.arange(1, count + 1), devices)
     batches = []
-    for low in range(0, len(device), BATCH_READINGS // frame):
-        at = slice(low, low + BATCH_READINGS // frame)
+    for low in range(0, len(device), batch // frame):
+        at = slice(low, low + batch // frame)
         k = len(device[at])
         time_us = (end_us[at, None] - frame * S + np.arange(frame) * S).reshape(-1)
         n = len(time_us)
@@ -58,6 +60,12 @@ def stepped(batches: list[Batch], windows: tuple[str, ...], *, quantiles: bool =
     """Steps all batches through a fresh task; returns the number of rows."""
     windowers = [parse_windower(text) for text in windows]
     task = Task(0, [PaneWindows(windowers, allowed_lateness_us=LATENESS_US, quantiles=quantiles)])  # type: ignore[arg-type]
+    return sum(task.step(batch, offset).counters.rows for offset, batch in enumerate(batches))
+
+
+def stepped_whole(batches: list[Batch]) -> int:
+    """Steps all batches through the default topology: two windows, health, twin, alerts; returns the number of rows."""
+    task = build_task(ProcessorSettings(), 0)
     return sum(task.step(batch, offset).counters.rows for offset, batch in enumerate(batches))
 
 
@@ -116,6 +124,7 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
             "numpy": numpy_floor(batches),
             "two_windows": lambda: stepped(batches, ("10s", "1m")),
             "sliding_6": lambda: stepped(batches, ("1m/10s",)),
+            "whole": lambda: stepped_whole(batches),
             "arrow_decode": lambda: [batch_from_arrow(record) for record in records],
         },
         n,
@@ -128,6 +137,8 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
     spread = medians({"few": lambda: stepped(few, ("1m",)), "many": lambda: stepped(many, ("1m",))}, size, runs)
     single = workload(1_000, seconds // 2, frame=1)
     lone = medians({"single": lambda: stepped(single, ("1m",))}, n // 2, max(runs // 2, 1))
+    little = workload(1_000, 60, batch=BATCH_READINGS // 64)
+    small = medians({"small": lambda: stepped_whole(little)}, 60_000, max(runs // 2, 1))
     duplicates = [*batches, *(replace(batch, made_us=batches[-1].made_us) for batch in batches)]
     again = medians({"again": lambda: stepped(duplicates, ("1m",))}, 2 * n, max(runs // 2, 1))
     return {
@@ -138,6 +149,8 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
             "ns_per_reading_without_quantiles": ours["step_without_quantiles"],
             "ns_per_reading_two_windows": ours["two_windows"],
             "ns_per_reading_sliding_6_panes": ours["sliding_6"],
+            "ns_per_reading_default_topology": ours["whole"],
+            "us_per_small_record_default_topology": small["small"] * BATCH_READINGS / 64 / 1e3,
             "ns_per_reading_frames_of_one": lone["single"],
             "ns_per_reading_half_duplicates": again["again"],
             "ns_per_reading_10_devices": spread["few"],

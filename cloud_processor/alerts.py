@@ -158,7 +158,7 @@ class Alerts:
         for at in np.flatnonzero(progress.unknown).tolist():
             key = (*progress.directory.devices.values[at], "unknown-frames")
             count = int(progress.unknown[at])
-            self._fire(key, progress.now_us, str(Severity.CRITICAL), count, f"{count} frames can't be explained")
+            self._fire(key, progress.now_us, str(Severity.CRITICAL), count, f"frames that nobody can explain: {count}")
         for key in [key for key in self._firing if key[2] == "unknown-frames"]:
             if not progress.unknown[progress.directory.devices.id(key[:2])]:
                 self._resolve(key, progress.now_us, "all frames are explained")
