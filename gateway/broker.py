@@ -154,7 +154,12 @@ class Broker:
 
     def _publish_will(self, session: Session, will: mqtt5.Will, now_us: int) -> None:
         route = self._make_route(session.identity, will.topic)
-        assert route.device_topic is not None
+        device_topic = route.device_topic
+        assert device_topic is not None
+        if self.presence.speaks_elsewhere(session, device_topic.site, device_topic.device):
+            # The device came back on another connection before this one was known to be dead.
+            self.counters["wills_stale"] += 1
+            return
         payload = will.payload or b""
         self.counters["wills"] += 1
         self._take_status(session, route, will.topic, payload, retain=will.retain, ticket=-1, now_us=now_us)

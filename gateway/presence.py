@@ -45,6 +45,11 @@ class Presence:
         """The latest known presence of a device."""
         return self._latest.get((site, device))
 
+    def speaks_elsewhere(self, connection: object, site: str, device: str) -> bool:
+        """Tells whether a device now speaks on another connection than this one."""
+        speaker = self._speaker.get((site, device))
+        return speaker is not None and speaker is not connection
+
     def heard(self, connection: object, site: str, device: str, now_us: int) -> list[DeviceStatus]:
         """Notes that a message of a device came on a connection; returns the change, if it is one."""
         who = (site, device)

@@ -104,6 +104,19 @@ def test_a_will_is_published_when_the_connection_breaks_but_not_after_goodbye() 
         assert json.loads(kept.payload)["online"] is False
 
 
+def test_a_will_of_a_dead_connection_is_stale_when_the_device_is_back_on_another() -> None:
+    broker = make_broker()
+    will = mqtt5.Will(STATUS, payload=OFFLINE, retain=True)
+    old, new = connected(broker, "old", will=will), connected(broker, "new", will=will)
+    old.publish(STATUS, ONLINE, 1, retain=True)
+    new.publish(STATUS, ONLINE, 1, retain=True)
+    old.session.lost(NOW_US)
+    assert [status.online for status in statuses(broker)] == [True, True]
+    assert broker.counters["wills_stale"] == 1
+    new.session.lost(NOW_US)
+    assert [status.online for status in statuses(broker)] == [True, True, False]
+
+
 def test_disconnect_with_will_publishes_it() -> None:
     broker = make_broker()
     client = connected(broker, will=mqtt5.Will(STATUS, payload=OFFLINE))
