@@ -9,6 +9,7 @@ from headwater.batch import Batch
 from headwater.task import StepCounters
 
 LATENCIES_MAX = 8192
+LIVE_US = 10_000_000  # A frame whose newest reading was older when it was made held only the past.
 
 
 class Load:
@@ -42,10 +43,12 @@ class Load:
             self._sums[name] += value
 
     def stored(self, batch: Batch, now_us: int) -> None:
-        """Notes when frames became durable in the store."""
+        """Notes when frames became durable in the store; what a frame held of the past says nothing of latency."""
         filled = np.flatnonzero(np.diff(batch.reading_start))
-        newest = now_us - batch.time_us[batch.reading_start[filled + 1] - 1]
-        self._from_event = np.concatenate([self._from_event, newest])[-LATENCIES_MAX:]
+        if len(filled):
+            newest_us = np.maximum.reduceat(batch.time_us, batch.reading_start[filled])
+            is_live = batch.created_us[filled] - newest_us <= LIVE_US
+            self._from_event = np.concatenate([self._from_event, now_us - newest_us[is_live]])[-LATENCIES_MAX:]
         self._from_receipt = np.concatenate([self._from_receipt, now_us - batch.received_us])[-LATENCIES_MAX:]
         self._lag_us = now_us - batch.made_us
 

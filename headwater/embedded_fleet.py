@@ -17,6 +17,7 @@ from edge_agent.settings import AgentSettings
 from headwater.embedded import LoopThread
 from headwater.errors import SettingsError
 from headwater.frame import Anomaly
+from headwater.instant import US_PER_S
 from headwater.ports import Clock, Source
 from simulators.control import Control
 from simulators.ledger import Ledger
@@ -27,7 +28,7 @@ from simulators.source import SimulatedSource
 from simulators.truth import to_lines, truth_of
 
 PLANT_FILE = "plant.json"
-HISTORY_S = 90  # A new plant begins with so much past, so that charts and detectors don't start empty.
+HISTORY_S = 300  # A new plant begins with so much past, so that charts and detectors don't start empty.
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class SimulatedFleet(Fleet):
         self.plan, self.is_new = plan_of(self._truth, plan)
         self.plant = self.plan.build()
         self._clock = clock
-        self._started_us = clock.now_us()
+        self.started_us = clock.now_us()
+        self._watched_us = self.started_us - (HISTORY_S * US_PER_S if self.is_new else 0)
         self._loop = loop
         self._network = NetworkEmulator("127.0.0.1", mqtt_port, seed=plan.seed)
         self.control = Control(self.plant, clock, self._network.switch)
@@ -149,8 +151,8 @@ class SimulatedFleet(Fleet):
         super().stop(drain_max_us)
         self._loop.call(self._network.close())
         self._ledger.close()
-        truth = truth_of(self.plant, self._started_us, self._clock.now_us(), tuple(self.control.injected()))
-        (self._truth / f"truth-{self._started_us}.jsonl").write_text(to_lines(truth), encoding="utf-8")
+        truth = truth_of(self.plant, self._watched_us, self._clock.now_us(), tuple(self.control.injected()))
+        (self._truth / f"truth-{self._watched_us}.jsonl").write_text(to_lines(truth), encoding="utf-8")
 
     def now_us(self) -> int:
         """The plant's time."""
@@ -158,7 +160,7 @@ class SimulatedFleet(Fleet):
 
     def score(self, anomalies: list[tuple[str, str, Anomaly]]) -> Score:
         """Compares what the agents reported in this run with what really happened in it."""
-        truth = truth_of(self.plant, self._started_us, self._clock.now_us(), tuple(self.control.injected()))
+        truth = truth_of(self.plant, self._watched_us, self._clock.now_us(), tuple(self.control.injected()))
         return score_detections(truth, anomalies)
 
 

@@ -147,5 +147,4 @@ def _faults(fleet: Fleet) -> list[dict[str, Any]]:
     if not isinstance(fleet, SimulatedFleet):
         return []
     found: Any = fleet.control.state()["faults"]
-    now_us = fleet.now_us()
-    return [fault for fault in found if fault["start_us"] <= now_us]
+    return [fault for fault in found if fleet.started_us <= fault["start_us"] <= fleet.now_us()]
