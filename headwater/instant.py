@@ -71,6 +71,8 @@ def foreign_time_us(number: float) -> int | None:
     >>> foreign_time_us(1_700_000_000), foreign_time_us(1_700_000_000_123), foreign_time_us(12)
     (1700000000000000, 1700000000123000, None)
     """
+    if not 0 < number < 1e20:
+        return None
     for scale, divisor in ((US_PER_S, 1), (1_000, 1), (1, 1), (1, 1_000)):
         value = round(number * scale) if divisor == 1 else round(number) // divisor
         if TIME_MIN_US <= value < TIME_MAX_US:

@@ -59,6 +59,10 @@ def test_a_foreign_time_in_nanoseconds_is_cut_to_microseconds() -> None:
     assert foreign_time_us(1_700_000_000_123_456_789) == 1_700_000_000_123_456
 
 
+def test_a_number_that_is_no_time_is_none() -> None:
+    assert [foreign_time_us(number) for number in (10**300, float("nan"), float("inf"), -1, 0)] == [None] * 5
+
+
 @given(st.integers(1, 10**15))
 def test_a_duration_is_read_as_it_was_written(duration_us: int) -> None:
     assert parse_duration_us(format_duration(duration_us)) == duration_us
