@@ -47,7 +47,7 @@ export function deviceScreen({ main, live, found, query }) {
     h("div.toolbar", {}, spans, kept, back),
     h("div.device", {},
       h("section.card.charts-card", { "aria-label": "Readings" }, stack,
-        h("p.legend", {}, h("i.key.band"), "minimum to maximum", h("i.key.expected"), "expected (10 s windows, trailing median ± 3 σ)", status("warning", "anomaly"))),
+        h("p.legend", {}, h("span.legend-item", {}, h("i.key.band"), "minimum to maximum"), h("span.legend-item", {}, h("i.key.expected"), "expected: trailing median ± 3 σ"), status("warning", "anomaly"))),
       h("div.device-side", {},
         h("section.card", { "aria-labelledby": "wear-title" }, h("h2", { id: "wear-title" }, "Health and remaining life"), wear),
         h("section.card", { "aria-labelledby": "events-title" }, h("h2", { id: "events-title" }, "Anomalies"), events),

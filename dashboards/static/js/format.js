@@ -33,6 +33,17 @@ export function compact(n) {
   return size >= 100 || Number.isInteger(n) ? whole.format(n) : n.toFixed(1);
 }
 
+/** 212 kB, 1.4 MB. */
+export function bytes(n) {
+  if (!isNumber(n)) return "–";
+  if (n < 1e3) return `${Math.round(n)} B`;
+  if (n < 1e6) return `${(n / 1e3).toFixed(n < 1e4 ? 1 : 0)} kB`;
+  return n < 1e9 ? `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB` : `${(n / 1e9).toFixed(1)} GB`;
+}
+
+/** 4.1 ms, 2.2 s. */
+export const millis = (ms) => (!isNumber(ms) ? "–" : ms < 1000 ? `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
 /** "4 s", "12 min", "3.5 h", "2.1 d" for a duration in seconds. */
 export function span(seconds) {
   if (!isNumber(seconds)) return "–";

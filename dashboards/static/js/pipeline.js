@@ -15,7 +15,8 @@ const STAGES = {
   store: ["Store", "each reading once", "disk", ["readings", "frames", "rows", "anomalies", "gaps", "size_bytes", "write_p95_ms"]],
 };
 const SHOWN_MAX = 5;
-const words = (key) => key.replace(/^admitted_/, "").replaceAll("_", " ").replaceAll(".", " · ");
+const LABELS = { published_bytes: "bytes sent", event_to_stored_p95_ms: "event to stored, p95", received_to_stored_p95_ms: "received to stored, p95", admitted_record_bytes: "written", size_bytes: "size", frames_duplicate: "duplicates", write_p95_ms: "write, p95", p95_ms: "p95" };
+const words = (key) => LABELS[key] ?? key.replace(/^admitted_/, "").replaceAll("_", " ").replaceAll(".", " · ");
 
 class Stage {
   constructor(name) {
@@ -38,7 +39,7 @@ class Stage {
     text(this.unit, row.main ? `${words(row.main)} / s` : "");
     const first = this.shown.filter((key) => format.isNumber(row.totals[key]));
     const shown = (first.length ? first : keys.filter((key) => format.isNumber(row.totals[key]))).slice(0, SHOWN_MAX);
-    put(this.list, shown.map((key) => [h("dt", {}, words(key)), h("dd", {}, format.compact(row.totals[key]))]));
+    put(this.list, shown.map((key) => [h("dt", {}, words(key)), h("dd", {}, /bytes$/.test(key) ? format.bytes(row.totals[key]) : /_ms$/.test(key) ? format.millis(row.totals[key]) : format.compact(row.totals[key]))]));
   }
 }
 
@@ -64,7 +65,7 @@ export function pipelineScreen({ main, live }) {
   const stages = new Map(Object.keys(STAGES).map((name) => [name, new Stage(name)]));
   const pipes = Object.keys(STAGES).slice(1).map((name) => [name, pipe(`to ${STAGES[name][0]}`)]);
   const figures = {
-    unknown: figure("Unaccounted frames", { hint: "must read 0" }), behind: figure("Event-time lag"), flight: figure("Frames in flight", { hint: "sent or waiting, not yet stored" }),
+    unknown: figure("Unaccounted frames", { hint: "must read 0" }), behind: figure("Event-time lag"), flight: figure("Frames in flight", { hint: "not stored yet" }),
     dead: figure("Dead letters", { hint: "kept, with a reason" }), doubled: figure("Duplicates", { hint: "recognised, stored once" }),
   };
   const books = account();
@@ -78,7 +79,7 @@ export function pipelineScreen({ main, live }) {
     h("section.card.flow-card", { "aria-label": "Flow" }, flow),
     h("section.card", { "aria-labelledby": "books-title" }, h("h2", { id: "books-title" }, "Every frame is accounted for"), books.element),
     h("div.columns", {},
-      h("section.card", { "aria-label": "Throughput" }, chart.element, h("p.legend", {}, h("i.key.line"), "gateway", h("i.key.line.second"), "store")),
+      h("section.card", { "aria-label": "Throughput" }, chart.element, h("p.legend", {}, h("span.legend-item", {}, h("i.key.line"), "gateway"), h("span.legend-item", {}, h("i.key.line.second"), "store"))),
       h("section.card", { "aria-labelledby": "spool-title" }, h("h2", { id: "spool-title" }, "Waiting on the devices"), spools)),
     h("section.card", { "aria-labelledby": "letters-title" }, h("h2", { id: "letters-title" }, "Dead letters"), letters),
     h("section.card", {}, h("details.fold", {}, h("summary", {}, h("h2", {}, "Account of each device")), devices)));

@@ -1,5 +1,9 @@
 // Columns of a time series in typed arrays: appended at the end, the oldest quarter leaves when they are full.
 
+// A deadband or a swing is silent while nothing changes, up to its hold.
+const SPARSE_US = 2e6;
+const HOLD_US = 65e6;
+
 export class Points {
   constructor(capacity = 8192) {
     this.capacity = capacity;
@@ -56,7 +60,7 @@ export class Points {
 
   /**
    * The distance beyond which two neighbours are apart (a gap): five times the median distance, three times the
-   * 95th percentile (a deadband is silent while nothing changes), at least `least`.
+   * 95th percentile, at least `least`; and where readings are sparse, the time for which the edge may be silent.
    */
   gap(least) {
     const n = this.length;
@@ -64,6 +68,7 @@ export class Points {
     const steps = [];
     for (let i = Math.max(1, n - 257); i < n; i += 1) steps.push(this.t[i] - this.t[i - 1]);
     steps.sort((a, b) => a - b);
-    return Math.max(least, 5 * steps[steps.length >> 1], 3 * steps[Math.floor(steps.length * 0.95)]);
+    const median = steps[steps.length >> 1];
+    return Math.max(least, median > SPARSE_US ? HOLD_US : 0, 5 * median, 3 * steps[Math.floor(steps.length * 0.95)]);
   }
 }

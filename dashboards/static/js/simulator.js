@@ -4,9 +4,10 @@ import { h, icon, put, status, text } from "./dom.js";
 import { get, nowUs, post } from "./api.js";
 import * as format from "./format.js";
 import { Chart, Group } from "./chart.js";
-import { message, table, when } from "./parts.js";
+import { age, message, table } from "./parts.js";
 
 const COLORS = ["--accent", "--second", "--third", "--warn", "--ok"];
+const FAULTS_MAX = 10;
 const DURATIONS = [["30 s", 30], ["1 min", 60], ["3 min", 180], ["5 min", 300], ["10 min", 600]];
 
 export function simulatorScreen({ main, live }) {
@@ -104,7 +105,7 @@ export function simulatorScreen({ main, live }) {
       put(spool);
       chart = new Chart({ label: "Frames waiting in the spools", unit: "frames, by site", height: 150, zero: true, high: 20, group: new Group({ spanUs: 180e6, now: nowUs }),
         series: next.sites.map((one, i) => ({ key: one.site, label: one.site, color: COLORS[i % COLORS.length] })) });
-      put(spool, chart.element, h("p.legend", {}, next.sites.map((one, i) => [h("i.key.line", { "data-color": i % COLORS.length }), one.site])));
+      put(spool, chart.element, h("p.legend", {}, next.sites.map((one, i) => h("span.legend-item", {}, h("i.key.line", { "data-color": i % COLORS.length }), one.site))));
       put(kind, next.kinds.map((one) => h("option", { value: one }, one.replaceAll("_", " "))));
       put(device, next.sites.map((one) => h("optgroup", { label: one.site }, one.devices.map((name) => h("option", { value: `${one.site}/${name}` }, name)))));
       metrics();
@@ -117,7 +118,8 @@ export function simulatorScreen({ main, live }) {
       if (fills && chart.series[i]) chart.append([nowUs()], [buffered], i);
     }
     put(faults, next.faults.length ? table("Active and recent", [{ name: "Device" }, { name: "Fault" }, { name: "Began" }, { name: "State" }],
-      [...next.faults].reverse().slice(0, 20).map((one) => [h("a", { href: `/device/${one.site}/${one.device}`, "data-link": true }, `${one.site}/${one.device}`), String(one.kind).replaceAll("_", " "), when(one.start_us, nowUs()),
+      [...next.faults].reverse().slice(0, FAULTS_MAX).map((one) => [h("a", { href: `/device/${one.site}/${one.device}`, "data-link": true }, one.device, h("span.under", {}, one.site)), h("span", {}, String(one.kind).replaceAll("_", " "), h("span.under", {}, one.metric ? format.metricName(one.metric) : "whole machine")),
+        h("time", { title: format.utc(one.start_us) }, age(one.start_us, nowUs())),
         one.end_us && one.end_us < nowUs() ? status("info", "over") : status("warning", "active")]))
       : message("Nothing is broken.", "Choose a device and a fault, and inject it."));
   }
