@@ -13,6 +13,8 @@ from typing import Any
 
 from edge_agent.chain import Chain, chain_limits
 from edge_agent.clock import ClockWatch
+from edge_agent.command import Verb, read_command
+from edge_agent.dial import paho_connect, read_key
 from edge_agent.host import AgentHost
 from edge_agent.memory import Memory
 from edge_agent.pack import Draft
@@ -22,7 +24,7 @@ from edge_agent.spool import Room, Spool, SpoolUnavailableError
 from edge_agent.traffic import UplinkLimits
 from edge_agent.uplink import Uplink
 from headwater import __version__
-from headwater.errors import ConnectError, CorruptStateError
+from headwater.errors import ConnectError, CorruptStateError, DecodeError
 from headwater.frame import Frame
 from headwater.instant import US_PER_S
 from headwater.io.clock_kernel import is_clock_synced
@@ -93,6 +95,9 @@ class Agent:
         self.spool_errors = 0
         self.last_error = ""
         self.chain = Chain(settings.applied(source.metrics), chain_limits(settings))
+        self._command_key = read_key(settings.command_key_file)
+        self._obeyed_us = 0
+        self.commands_obeyed = self.commands_refused = 0
         self._memory = Memory(Path(f"{spool_path}.learnt"))
         self._remember_at_us = clock.monotonic_us() + REMEMBER_EVERY_US
         self._is_new = True
@@ -114,7 +119,8 @@ class Agent:
                 settings.reconnect_min_us,
                 settings.reconnect_max_us,
             )
-            self.uplink = Uplink(self.spool, connect or paho_connect(settings, site, device), self.status, draw, limits)
+            dial = connect or paho_connect(settings, site, device)
+            self.uplink = Uplink(self.spool, dial, self.status, draw, limits, self._obey)
 
     # ── driven from outside ────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,6 +309,26 @@ class Agent:
             self.spool_errors += 1
             self.last_error = str(error)
 
+    def _obey(self, leaf: str, payload: bytes) -> None:
+        """Does what a signed command asks; everything else on `command` and `config` is refused and counted."""
+        now_us = self.clock.now_us()
+        try:
+            # Settings don't change over the network: on `config` nothing is signed for anyone.
+            key = self._command_key if leaf == "command" else b""
+            command = read_command(payload, key, self.site, self.device, now_us=now_us, after_us=self._obeyed_us)
+        except DecodeError as error:
+            self.commands_refused += 1
+            self.last_error = str(error)
+            return
+        self.commands_obeyed += 1
+        self._obeyed_us = command.at_us
+        if command.verb is Verb.FLUSH:
+            self.flush(now_us)
+        elif self.uplink is not None and command.verb is Verb.RESEND:
+            self.uplink.start_over()
+        elif self.uplink is not None:
+            self.uplink.announce()
+
     # ── what it says of itself ─────────────────────────────────────────────────────────────────────────────────
 
     def status(self, online: bool) -> Status:
@@ -341,6 +367,8 @@ class Agent:
             "spool_given_up": spool.given_up,
             "spool_errors": self.spool_errors,
             "source_errors": self.source_errors,
+            "commands_obeyed": self.commands_obeyed,
+            "commands_refused": self.commands_refused,
             "memory_errors": self._memory.errors,
             "clock": self._watch.quality.name.lower(),
             "clock_steps": self._watch.steps,
@@ -356,21 +384,3 @@ class Agent:
 
 def _finite(limit: float) -> float | None:
     return limit if abs(limit) < float("inf") else None
-
-
-def paho_connect(settings: AgentSettings, site: str, device: str) -> Callable[[Will], MqttLink]:
-    """Returns what makes links to `settings.gateway`; the address is checked now, paho is imported now."""
-    from headwater.io.mqtt_paho import Broker, PahoLink, parse_broker  # noqa: PLC0415 a dry run needs no client
-
-    parse_broker(settings.gateway)
-    broker = Broker(
-        settings.gateway,
-        settings.username,
-        settings.password_file,
-        settings.ca_file,
-        settings.cert_file,
-        settings.key_file,
-        settings.connect_timeout_us / US_PER_S,
-        max(5, settings.keepalive_us // US_PER_S),
-    )
-    return lambda will: PahoLink(broker, f"{site}.{device}", will)

@@ -113,7 +113,7 @@ class Uplink:
         if self.link is None or not self.is_up:
             return
         if self._generation != self._spool.generation:
-            self._start_over()
+            self.start_over()
         if self._resend_at_us is not None and monotonic_us >= self._resend_at_us:
             self._time_out(monotonic_us)
         if monotonic_us >= self._hold_until_us and not self._is_leaving:
@@ -184,7 +184,7 @@ class Uplink:
         self._up_at_us = monotonic_us
         self._window = min(self._limits.in_flight_max, receive_maximum)
         self._attempts = 0
-        self._start_over()
+        self.start_over()
         self._hold_until_us = monotonic_us + (ACK_WAIT_US if self._spool.buffered else 0)
         assert self.link is not None
         try:
@@ -193,7 +193,7 @@ class Uplink:
             self.counters.last_error = str(error)
         self._announce(online=True)
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
         """Everything that is not acknowledged is to be sent; what exists now is backlog, what comes is live."""
         self._generation = self._spool.generation
         self._in_flight = dict.fromkeys(self._in_flight) if self.is_up else {}

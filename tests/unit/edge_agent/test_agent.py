@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from edge_agent.agent import Agent
+from edge_agent.command import Command, Verb, sign
 from edge_agent.settings import AgentSettings, MetricSettings
 from edge_agent.spool import SpoolUnavailableError
 from edge_agent.testing import ListSource, MemoryGateway
 from headwater.codec import decode_frame
-from headwater.errors import ConnectError
+from headwater.errors import ConnectError, SettingsError
 from headwater.frame import Block, Frame
 from headwater.metric import Metric
+from headwater.mqtt_link import LinkMessage
+from headwater.names import mqtt_topic
 from headwater.reasons import ClockQuality, DropReason
 from headwater.testing import ManualClock
 
@@ -204,3 +207,44 @@ def test_what_detectors_have_learnt_survives_a_restart_and_damage_to_it_only_cos
     assert third.agent.counters()["memory_errors"] == 1
     assert third.agent.chain.learnt() != learnt
     third.agent.close()
+
+
+def test_only_fresh_signed_commands_are_obeyed_and_only_once(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef0123456789abcdef\n")
+    it = Device(tmp_path, [second(n, 1.0) for n in range(20)], flush_every="1h", command_key_file=str(key))
+    it.run(3)
+
+    def order(payload: bytes, leaf: str = "command") -> None:
+        link = it.gateway.links[-1]
+        link.push(LinkMessage(mqtt_topic("north", "pump", leaf), payload))
+        it.run(1)
+
+    secret = key.read_bytes().strip()
+    asked = Command(Verb.FLUSH, it.clock.now_us())
+    good = sign(secret, "north", "pump", asked)
+    order(sign(b"another key......", "north", "pump", asked))
+    order(sign(secret, "north", "other", asked))
+    order(sign(secret, "north", "pump", Command(Verb.FLUSH, asked.at_us - 3_600 * SECOND)))
+    order(good, "config")
+    order(b"{}")
+    assert not it.frames
+    order(good)
+    assert len(it.frames) == 1
+    order(good)
+    counters = it.agent.counters()
+    assert (counters["commands_obeyed"], counters["commands_refused"]) == (1, 6)
+    order(sign(secret, "north", "pump", Command(Verb.RESEND, it.clock.now_us())))
+    order(sign(secret, "north", "pump", Command(Verb.ANNOUNCE, it.clock.now_us())))
+    assert it.agent.counters()["commands_obeyed"] == 3
+    assert [frame.seq for frame in it.gateway.frames] == [1, 1]
+    it.agent.close()
+
+
+def test_a_key_that_cannot_protect_anything_is_refused(tmp_path: Path) -> None:
+    short = tmp_path / "key"
+    short.write_bytes(b"secret")
+    with pytest.raises(SettingsError, match="too short"):
+        Device(tmp_path, [], command_key_file=str(short))
+    with pytest.raises(SettingsError, match="can be read"):
+        Device(tmp_path, [], command_key_file=str(tmp_path / "nothing"))

@@ -1,0 +1,42 @@
+"""Where the agent's settings meet files and the MQTT client."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.settings import AgentSettings
+from headwater.errors import SettingsError
+from headwater.instant import US_PER_S
+from headwater.mqtt_link import MqttLink, Will
+
+KEY_MIN_BYTES = 16
+
+
+def read_key(file: str) -> bytes:
+    """Reads the key that signs commands; b"" if none is set."""
+    if not file:
+        return b""
+    try:
+        key = Path(file).read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"agent.command_key_file {file}: {error.strerror}: name a file that can be read") from error
+    if len(key) < KEY_MIN_BYTES:
+        raise SettingsError(f"agent.command_key_file {file}: a key of {len(key)} bytes is too short: use 32")
+    return key
+
+
+def paho_connect(settings: AgentSettings, site: str, device: str) -> Callable[[Will], MqttLink]:
+    """Returns what makes links to `settings.gateway`; the address is checked now, paho is imported now."""
+    from headwater.io.mqtt_paho import Broker, PahoLink, parse_broker  # noqa: PLC0415 a dry run needs no client
+
+    parse_broker(settings.gateway)
+    broker = Broker(
+        settings.gateway,
+        settings.username,
+        settings.password_file,
+        settings.ca_file,
+        settings.cert_file,
+        settings.key_file,
+        settings.connect_timeout_us / US_PER_S,
+        max(5, settings.keepalive_us // US_PER_S),
+    )
+    return lambda will: PahoLink(broker, f"{site}.{device}", will)
