@@ -7,6 +7,7 @@
 | `health:COMPONENT` | health below `health_lo` | above `health_hi` |
 | `life:COMPONENT` | the low end of remaining life below `lead_h` at a health below `worn`, `reports` times more often than not | the other way round: above 1.25 times that, or no trend |
 | `unknown-frames` | frames that nobody can explain | explained |
+| `sequence-holes` | a frontier of `RANGES_MAX` ranges or more | filled |
 """
 
 from collections.abc import Sequence
@@ -155,13 +156,17 @@ class Alerts:
                 self._offline_since.setdefault(name, time_us)
 
     def _judge_account(self, progress: Progress) -> None:
-        for at in np.flatnonzero(progress.unknown).tolist():
-            key = (*progress.directory.devices.values[at], "unknown-frames")
-            count = int(progress.unknown[at])
-            self._fire(key, progress.now_us, str(Severity.CRITICAL), count, f"frames that nobody can explain: {count}")
-        for key in [key for key in self._firing if key[2] == "unknown-frames"]:
-            if not progress.unknown[progress.directory.devices.id(key[:2])]:
-                self._resolve(key, progress.now_us, "all frames are explained")
+        rules = (
+            ("unknown-frames", Severity.CRITICAL, progress.unknown, "frames that nobody can explain: {}"),
+            ("sequence-holes", Severity.WARNING, progress.is_wide, "more holes in the sequence than a network makes"),
+        )
+        for rule, severity, found, message in rules:
+            for at in np.flatnonzero(found).tolist():
+                key = (*progress.directory.devices.values[at], rule)
+                self._fire(key, progress.now_us, str(severity), float(found[at]), message.format(int(found[at])))
+            for key in [key for key in self._firing if key[2] == rule]:
+                if not found[progress.directory.devices.id(key[:2])]:
+                    self._resolve(key, progress.now_us, "explained")
 
     def _fire(self, key: _Key, time_us: int, severity: str, value: float, message: str) -> None:
         if key not in self._firing:

@@ -28,6 +28,7 @@ class Progress:
         highest_us: int64 (devices,), highest event time of a frame in sequence.
         is_silent: bool (devices,), not heard of for `max_offline`: nothing is waited for.
         has_holes: bool (devices,), frames are missing below newer ones.
+        is_wide: bool (devices,), so many holes that something is wrong with the device or its network.
         unknown: int64 (devices,), frames that nobody can explain; must be 0.
         now_us: highest `made_us` of the shard: processing time as data.
     """
@@ -37,6 +38,7 @@ class Progress:
     highest_us: Int64
     is_silent: Bool
     has_holes: Bool
+    is_wide: Bool
     unknown: Int64
     now_us: int
 

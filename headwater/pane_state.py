@@ -13,6 +13,7 @@ from headwater.arrivals import Bool
 from headwater.column_order import group_starts
 from headwater.frame import Float64, Int64
 
+PIECES_MAX = 8  # So many sorted pieces may wait before they are merged.
 KEY_BITS = 18  # A key of `headwater.sketch` and its sign.
 KEY_OFFSET = 1 << (KEY_BITS - 1)
 KEY_MASK = (1 << KEY_BITS) - 1
@@ -108,14 +109,15 @@ class BucketCounts:
             self._pending, self._waiting = [], 0
         return self._codes, self._counts
 
-    def take(self, series: Int64) -> tuple[Int64, Int64]:
-        """The codes and counts of some series (ascending), with their place in `series` instead of their number."""
-        codes, counts = self.compact()
-        low = np.searchsorted(codes, series << KEY_BITS)
-        length = np.searchsorted(codes, (series + 1) << KEY_BITS) - low
-        row = np.repeat(np.arange(len(series)), length)
-        at = np.arange(len(row)) + np.repeat(low - (np.cumsum(length) - length), length)
-        return row << KEY_BITS | codes[at] & KEY_MASK, counts[at]
+    def take(self, series: Int64) -> list[tuple[Int64, Int64]]:
+        """The codes and counts of some series (ascending), with their place in `series` instead of their number.
+
+        Pieces that wait stay apart: whoever takes them merges them with those of other panes in one go.
+        """
+        if len(self._pending) > PIECES_MAX:
+            self.compact()
+        pieces = [_taken(codes, counts, series) for codes, counts in [(self._codes, self._counts), *self._pending]]
+        return [piece for piece in pieces if len(piece[0])]
 
     def keep(self, series: Int64) -> None:
         """Forgets all but these series (ascending)."""
@@ -123,6 +125,15 @@ class BucketCounts:
         at = np.minimum(np.searchsorted(series, codes >> KEY_BITS), max(len(series) - 1, 0))
         here = series[at] == codes >> KEY_BITS if len(series) else np.zeros(len(codes), bool)
         self._codes, self._counts = codes[here], counts[here]
+
+
+def _taken(codes: Int64, counts: Int64, series: Int64) -> tuple[Int64, Int64]:
+    low = np.searchsorted(codes, series << KEY_BITS)
+    length = np.searchsorted(codes, (series + 1) << KEY_BITS) - low
+    total = int(length.sum())
+    row = np.repeat(np.arange(len(series)), length)
+    at = np.arange(total) + np.repeat(low - (np.cumsum(length) - length), length)
+    return row << KEY_BITS | codes[at] & KEY_MASK, counts[at]
 
 
 def merge_codes(pieces: list[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:

@@ -164,7 +164,7 @@ class PaneWindows:
             series, moments, revision = series[changed], moments.take(changed), revision[changed]
         if not len(series):
             return None
-        pieces = [pane.buckets.take(series) for pane in panes] if self._quantiles else []
+        pieces = [piece for pane in panes for piece in pane.buckets.take(series)] if self._quantiles else []
         return WindowPart(windower.label, windower.time_us(end), series, moments, revision, pieces)
 
     def _panes_within(self, start: int, end: int) -> list[PaneState]:

@@ -35,14 +35,12 @@ class Admission:
         entry: int64 (k,), the book's entry of each frame.
         touched: entries whose account changed.
         refused: frames (rows) that found more holes than the book takes: the device keeps them and sends again.
-        wide: entries with more than `RANGES_MAX` ranges: worth an alert.
     """
 
     standing: UInt8
     entry: Int64
     touched: Int64
     refused: list[int] = field(default_factory=list)
-    wide: list[int] = field(default_factory=list)
 
 
 class SequenceBook:
@@ -128,8 +126,6 @@ class SequenceBook:
                     continue
                 if not frontier.add(seq):
                     continue
-                if frontier.is_full:
-                    admission.wide.append(at)
                 above = FILLS_HOLE if seq <= frontier.contiguous else ABOVE_HOLE
                 admission.standing[row] = above if frontier.range_count else IN_SEQUENCE
             else:
@@ -217,6 +213,14 @@ class SequenceBook:
         found = np.zeros(count, np.int64)
         size = len(self._epochs)
         np.add.at(found, self._columns["device"][:size], self._columns["unknown"][:size])
+        return found
+
+    def wide_devices(self, count: int) -> npt.NDArray[np.bool_]:
+        """Bool (count,), devices with `RANGES_MAX` holes or more: kept all the same, but worth an alert."""
+        found = np.zeros(count, bool)
+        for at, frontier in self._frontiers.items():
+            if frontier.is_full:
+                found[self._columns["device"][at]] = True
         return found
 
     def _unknown(self, entries: Int64) -> Int64:

@@ -145,7 +145,10 @@ class Task:
         tables: list[PointTable] = []
         for operator in self.operators:
             tables += operator.process(arrivals)
-        progress = self._watermarks.progress(self.directory, self.book.unknown_per_device(len(self.directory.devices)))
+        count = len(self.directory.devices)
+        progress = self._watermarks.progress(
+            self.directory, self.book.wide_devices(count), self.book.unknown_per_device(count)
+        )
         for operator in self.operators:
             tables += operator.advance(progress, tables)
         self.position = offset + 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater.arrivals import NEVER_US, Progress
+from headwater.arrivals import NEVER_US, Bool, Progress
 from headwater.column_order import group_starts, grown, stable_order
 from headwater.frame import Int64, UInt8
 from headwater.series import Directory
@@ -111,13 +111,13 @@ class Watermarks:
         self._highest[device] = top
         return before
 
-    def progress(self, directory: Directory, unknown: Int64) -> Progress:
+    def progress(self, directory: Directory, is_wide: Bool, unknown: Int64) -> Progress:
         """Where the devices stand now; the arrays are copies."""
         highest = self._highest[: self._count].copy()
         watermark = np.where(highest == NEVER_US, NEVER_US, highest - self._out_of_orderness_us)
         is_silent = self._now_us - self._heard[: self._count] >= self._max_offline_us
         has_holes = self._held[: self._count] != NEVER_US
-        return Progress(directory, watermark, highest, is_silent, has_holes, unknown, self._now_us)
+        return Progress(directory, watermark, highest, is_silent, has_holes, is_wide, unknown, self._now_us)
 
     def _grow(self, count: int) -> None:
         self._count = max(self._count, count)

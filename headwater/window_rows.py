@@ -85,9 +85,14 @@ def window_table(parts: list[WindowPart], directory: Directory) -> list[PointTab
 
 def _buckets(parts: list[WindowPart], sizes: list[int]) -> tuple[Int64, Int64]:
     """The sketches of all parts, rows counted through."""
-    pieces = []
+    found = []
     first = 0
     for part, size in zip(parts, sizes, strict=True):
-        pieces += [(codes + (first << KEY_BITS), counts) for codes, counts in part.buckets if len(codes)]
+        if part.buckets:
+            codes, counts = merge_codes(part.buckets)
+            found.append((codes + (first << KEY_BITS), counts))
         first += size
-    return merge_codes(pieces) if pieces else (np.empty(0, np.int64), np.empty(0, np.int64))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    # Rows ascend from part to part, so the parts need no merging among themselves.
+    return np.concatenate([codes for codes, _ in found]), np.concatenate([counts for _, counts in found])

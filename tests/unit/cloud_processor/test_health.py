@@ -52,7 +52,7 @@ class Machine:
         self.at += 1
         none = np.zeros(1, bool)
         clock = np.array([T0 + self.at * 10 * S])
-        progress = Progress(self.directory, clock, clock, none, none, np.zeros(1, np.int64), int(clock[0]))
+        progress = Progress(self.directory, clock, clock, none, none, none, np.zeros(1, np.int64), int(clock[0]))
         found: dict[str, tuple[float, ...]] = {}
         for rows in self.health.advance(progress, [table]):
             names = ("health", "rul_h", "rul_lo", "rul_hi")

@@ -14,6 +14,7 @@ from headwater.arrivals import Arrivals, Progress
 from headwater.batch import Batch, DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.frame import Anomaly, Block, Frame
+from headwater.frontier import RANGES_MAX
 from headwater.points import PointTable
 from headwater.reasons import ClockQuality, Severity
 from headwater.task import Task
@@ -188,3 +189,14 @@ def test_pipeline_rows_add_up_an_interval() -> None:
     assert tags == ("processor", "shard-0")
     assert (fields["messages"], fields["readings"], fields["late"]) == (11, 11, 0)
     assert fields["watermark_delay_s"] == 6.0
+
+
+def test_a_device_with_very_many_holes_alerts_until_they_are_filled() -> None:
+    shard = Shard()
+    shard.frame(0)
+    frames = [Frame("north", "pump-1", 9, 2 * i, T0, ClockQuality.SYNCED) for i in range(2, RANGES_MAX + 2)]
+    found = shard.step(batch_from_frames([(one, T0, 9) for one in frames], shard=0, made_us=T0 + 2 * S))
+    assert alerts_of(found) == [("sequence-holes", "firing")]
+    filling = [(replace(frames[0], seq=seq), T0, 9) for seq in (2, 3)]
+    found = shard.step(batch_from_frames(filling, shard=0, made_us=T0 + 3 * S))
+    assert alerts_of(found) == [("sequence-holes", "resolved")]

@@ -19,7 +19,7 @@ def observe(marks: Watermarks, *frames: tuple[int, int, int], made_s: int = 0) -
 
 
 def marks_s(marks: Watermarks) -> list[int]:
-    watermark = marks.progress(Directory(), np.zeros(3, np.int64)).watermark_us
+    watermark = marks.progress(Directory(), np.zeros(3, bool), np.zeros(3, np.int64)).watermark_us
     return [-1 if us < 0 else (us - NOW) // S for us in watermark.tolist()]
 
 
@@ -71,9 +71,9 @@ def test_one_bad_clock_in_the_future_moves_the_watermark_only_to_its_receipt() -
 def test_silence_is_told_by_the_gateways_time() -> None:
     marks = new()
     observe(marks, (0, IN_SEQUENCE, 100))
-    assert not marks.progress(Directory(), np.zeros(3, np.int64)).is_silent[0]
+    assert not marks.progress(Directory(), np.zeros(3, bool), np.zeros(3, np.int64)).is_silent[0]
     observe(marks, (1, IN_SEQUENCE, 100), made_s=1601)
-    silent = marks.progress(Directory(), np.zeros(3, np.int64)).is_silent
+    silent = marks.progress(Directory(), np.zeros(3, bool), np.zeros(3, np.int64)).is_silent
     assert silent[0]
     assert silent[1]
 
