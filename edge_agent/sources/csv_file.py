@@ -84,7 +84,11 @@ class CsvSource:
             SettingsError: the file can't be read or has no column of times.
         """
         self.close()
-        self._start()
+        try:
+            self._start()
+        except SettingsError:
+            self.close()
+            raise
         names = [self._header[at] for at in self._columns]
         self._metrics = tuple(
             Metric(name, every_us=self._options.every_us, reduction=self._options.reduction) for name in names
@@ -116,6 +120,8 @@ class CsvSource:
             if self._ahead is None and self._options.repeat:
                 self._again()
         self._is_over = self._ahead is None
+        if self._is_over:
+            self.close()
         if not times:
             return []
         value = np.ascontiguousarray(np.array(rows, np.float64).T)
@@ -167,10 +173,9 @@ class CsvSource:
             if wanted not in header:
                 raise SettingsError(f"source csv: {path} has no column {wanted!r}; it has {', '.join(header)[:200]}")
             return header.index(wanted)
-        for column in range(len(header)):
-            cells = [row[column] for row in sample[1:] if len(row) > column] or [row[column] for row in sample]
-            if sum(_time_us(cell) is not None for cell in cells) * 2 > len(cells):
-                return column
+        times = [sum(_time_us(row[at]) is not None for row in sample if len(row) > at) for at in range(len(header))]
+        if max(times) > 0:
+            return times.index(max(times))
         raise SettingsError(f"source csv: {path} has no column of times; name one with time_column")
 
     def _next(self) -> tuple[int, list[float]] | None:

@@ -24,12 +24,14 @@ def machine(n=N, seed=5):
     """A machine whose flow and pressure share their unrest; nothing is wrong with it."""
     rng = np.random.default_rng(seed)
     shared = np.convolve(rng.normal(0, 1, n + 9), np.ones(10) / 3, "valid")
-    value = np.array([
-        np.ones(n),
-        100 + shared + rng.normal(0, 0.3, n),
-        5 - 0.05 * shared + rng.normal(0, 0.02, n),
-        20 + np.sin(np.arange(n) / 9_000) + rng.normal(0, 0.05, n),
-    ])
+    value = np.array(
+        [
+            np.ones(n),
+            100 + shared + rng.normal(0, 0.3, n),
+            5 - 0.05 * shared + rng.normal(0, 0.02, n),
+            20 + np.sin(np.arange(n) / 9_000) + rng.normal(0, 0.05, n),
+        ]
+    )
     return value.round(3)
 
 
