@@ -35,7 +35,7 @@ class Group:
 
 
 class Batcher:
-    """Holds the open group; time is an argument.
+    """Holds the open group; time is an argument, monotonic: a wall clock that steps must not hold a batch back.
 
     Attributes:
         size_bytes, count: payload and messages waiting in the open group.

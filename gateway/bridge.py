@@ -133,7 +133,7 @@ class Gateway:
             restore_configurations(self._log, partitions, self._broker.retained)
             if self._settings.ack_level == "backbone":
                 for row in restore_frontiers(self._log, partitions, self._book):
-                    self._acks.note(row, self._clock.now_us())
+                    self._acks.note(row, self._clock.monotonic_us())
         except (CorruptStateError, DecodeError) as error:
             # What is not recovered costs duplicates or a configuration sent again; refusing to start costs more.
             self._counters["recovery_errors"] += 1
@@ -194,7 +194,7 @@ class Gateway:
         inbound, broker.inbound = broker.inbound, []
         notes, broker.notes = broker.notes, []
         was_waiting = batcher.count > 0
-        batcher.add(inbound, notes, self._clock.now_us())
+        batcher.add(inbound, notes, self._clock.monotonic_us())
         for note in notes:
             if isinstance(note.what, DeviceStatus) and note.what.online:
                 self._acks.connected(note.what.site, note.what.device, note.what.epoch)
@@ -210,11 +210,11 @@ class Gateway:
         """Writes groups one after the other; ends when told to and nothing waits."""
         loop = asyncio.get_running_loop()
         while True:
-            delay_us = self._batcher.due_in_us(self._clock.now_us())
+            delay_us = self._batcher.due_in_us(self._clock.monotonic_us())
             if delay_us is None and self._is_stopping:
                 return
             if delay_us == 0 or (delay_us is not None and self._is_stopping):
-                group = self._batcher.close(self._clock.now_us())
+                group = self._batcher.close(self._clock.monotonic_us())
                 assert group is not None
                 await self._write(group)
                 continue
@@ -239,16 +239,22 @@ class Gateway:
                 break
             except ConnectError as error:
                 self._counters["append_retries"] += 1
+                if self._is_stopping:
+                    # Nothing of it was acknowledged: devices send it again to whoever listens next.
+                    self._counters["abandoned_messages"] += group.count
+                    self._in_flight = None
+                    _log.error("stopped with %d messages that the log did not take: %s", group.count, error)
+                    return
                 _log.warning("the log takes nothing, %d messages wait: %s", group.count, error)
                 await asyncio.sleep(self._settings.retry_us / 1e6)
         self._in_flight = None
         self._counters["commits"] += 1
         self._counters["committed_messages"] += group.count
         for batch in admitted.batches:
-            self._beaten[batch.shard] = batch.made_us
+            self._beaten[batch.shard] = self._clock.monotonic_us()
         if self._settings.ack_level == "backbone":
             for row in self._book.note(admitted.batches):
-                self._acks.note(row, self._clock.now_us())
+                self._acks.note(row, self._clock.monotonic_us())
         for session, tickets in group.owed.items():
             session.settle(tickets)
             self._endpoint.settled(session)
@@ -270,7 +276,7 @@ class Gateway:
         while True:
             await asyncio.sleep(TICK_S)
             self._endpoint.tick()
-            now_us = self._clock.now_us()
+            now_us = self._clock.monotonic_us()
             devices = self._broker.presence.known()
             shards = {shard_of(site, device, self._settings.partitions) for site, device in devices}
             silent = {s for s in shards if now_us - self._beaten.get(s, 0) >= self._settings.heartbeat_us}
@@ -291,8 +297,8 @@ class Gateway:
                     _log.warning("the store can't be asked what is durable: %s", error)
                     rows = []
                 for row in rows:
-                    self._acks.note(row, self._clock.now_us())
-            for site, device, ack in self._acks.due(self._clock.now_us(), self._log.incarnation):
+                    self._acks.note(row, self._clock.monotonic_us())
+            for site, device, ack in self._acks.due(self._clock.monotonic_us(), self._log.incarnation):
                 self._counters["acks_sent"] += 1
                 self._broker.announce(mqtt_topic(site, device, "ack"), ack.to_json())
             touched, self._broker.touched = self._broker.touched, set()

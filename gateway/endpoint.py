@@ -106,6 +106,7 @@ class Endpoint:
         self._secret = os.urandom(32)
         self._server: asyncio.Server | None = None
         self._users: Users | None = None
+        self._ticked_us = clock.monotonic_us()
         self.is_full = False
         self.refused = 0
 
@@ -200,12 +201,12 @@ class Endpoint:
 
     def tick(self) -> None:
         """Once a second: keepalives, connections that never said CONNECT, delayed wills."""
-        now_us = self.now_us()
+        now_us, monotonic_us = self.now_us(), self._clock.monotonic_us()
+        elapsed_us, self._ticked_us = monotonic_us - self._ticked_us, monotonic_us
         self._broker.tick(now_us)
         for session in list(self._connections):
-            if self.is_full:
-                session.last_us = now_us
-            session.check_time(now_us, self._settings.connect_timeout_us)
+            # While sockets are not read, silence is ours.
+            session.check_time(0 if self.is_full else elapsed_us, now_us, self._settings.connect_timeout_us)
             if session.phase is Phase.CLOSED:
                 self.after(session)
         broker = self._broker

@@ -18,10 +18,10 @@ class TokenBucket:
         self._at_us = now_us
 
     def take(self, tokens: float, now_us: int) -> bool:
-        """Takes tokens if there are enough; a request above the burst is granted when the bucket is full."""
+        """Takes tokens if there are enough (a clock that steps back grants none, and from there on as ever); a request above the burst is granted when the bucket is full."""
         if now_us > self._at_us:
             self._level = min(self._burst_max, self._level + (now_us - self._at_us) * self._rate_max / 1e6)
-            self._at_us = now_us
+        self._at_us = now_us
         if self._level < min(tokens, self._burst_max):
             return False
         self._level -= tokens

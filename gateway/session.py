@@ -95,7 +95,7 @@ class Session:
         version: 5 or 4 (MQTT 3.1.1); 0 before CONNECT.
         client_id, identity, will, keepalive_us: as agreed in CONNECT; a keepalive of 0 never expires.
         ledger: which PUBACKs are owed.
-        last_us: when the client was last heard.
+        silent_us: for how long the client has said nothing, or not said CONNECT, as `check_time` is told.
         routes: where each topic leads; the broker's memory about this session.
         is_stalled: bytes wait because Receive Maximum messages are in flight; the shell stops reading.
         why: why the connection ended, for counters.
@@ -121,7 +121,7 @@ class Session:
         self.identity = Identity("")
         self.will: mqtt5.Will | None = None
         self.keepalive_us = 0
-        self.started_us = self.last_us = now_us
+        self.silent_us = 0
         self.ledger = AckLedger(limits.receive_max)
         self.is_stalled = False
         self.routes: dict[str, Route] = {}
@@ -132,8 +132,8 @@ class Session:
         """Takes bytes from the client; b"" after a stall or a check looks at what was left."""
         if self.phase is Phase.CLOSED:
             return
-        if data:
-            self.last_us = now_us
+        if data and self.phase is not Phase.NEW:
+            self.silent_us = 0
             if self.phase is Phase.OPEN and not self._bytes.take(len(data), now_us):
                 self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
                 return
@@ -357,12 +357,16 @@ class Session:
         """The transport is gone."""
         self._end("lost", with_will=True, now_us=now_us)
 
-    def check_time(self, now_us: int, connect_timeout_us: int) -> None:
-        """Ends a connection that was silent for 1.5 keepalives, or that never came to say CONNECT."""
+    def check_time(self, elapsed_us: int, now_us: int, connect_timeout_us: int) -> None:
+        """Ends a connection that was silent for 1.5 keepalives, or that does not come to say CONNECT.
+
+        Called every so often with the time since the call before; a wall clock that steps ends nobody.
+        """
+        self.silent_us += elapsed_us
         if self.phase in {Phase.NEW, Phase.CHECKING}:
-            if now_us - self.started_us > connect_timeout_us:
+            if self.silent_us > connect_timeout_us:
                 self._end("connect_timeout", with_will=False, now_us=now_us)
-        elif self.keepalive_us and not self.is_stalled and now_us - self.last_us > self.keepalive_us * 3 // 2:
+        elif self.keepalive_us and not self.is_stalled and self.silent_us > self.keepalive_us * 3 // 2:
             self.disconnect(Code.KEEP_ALIVE_TIMEOUT, "keepalive", now_us)
 
     def _malformed(self, data: bytes, error: Exception, now_us: int) -> None:

@@ -61,7 +61,7 @@ class Running:
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway-loop")
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -93,7 +93,7 @@ class Running:
         ]
 
 
-def until(is_true: Callable[[], object], within_s: float = 10.0) -> None:
+def until(is_true: Callable[[], object], within_s: float = 40.0) -> None:
     """Waits for another thread or process to make something true."""
     end = time.monotonic() + within_s
     while not is_true():
@@ -105,7 +105,7 @@ class RawClient:
     """A socket that speaks MQTT 5 byte by byte, for what no library would say."""
 
     def __init__(self, port: int, client_id: str = "raw", *, connect: bool = True) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=40)
         self.buffer = b""
         if connect:
             self.socket.sendall(mqtt5.ConnectPacket(client_id, clean_start=True).write())

@@ -57,8 +57,8 @@ class Healthy(threading.Thread):
     def run(self) -> None:
         while not self.stop.is_set():
             message = self.client.publish("hw/1/north/pump-1/frame", frame(self.acked + 1), qos=1)
-            message.wait_for_publish(5)
-            assert message.is_published(), "the healthy client waited for 5 s"
+            message.wait_for_publish(30)
+            assert message.is_published(), "the healthy client waited for 30 s"
             self.acked += 1
 
     def finish(self) -> None:
@@ -264,3 +264,21 @@ def test_a_log_that_takes_nothing_holds_every_puback_and_keeps_the_clients(tmp_p
         assert server.seqs() == [1, 2, 3]
         assert json.dumps(server.gateway.counters())
         client.close()
+
+
+def test_a_gateway_stops_although_its_log_takes_nothing(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+
+    def broken(_: list[object]) -> list[int]:
+        raise ConnectError("the disk is full")
+
+    log.append = broken  # type: ignore[assignment,method-assign]
+    with Running(tmp_path, log=log, retry_us=20_000) as server:
+        client = RawClient(server.port)
+        client.send(mqtt5.PublishPacket("hw/1/north/pump-1/frame", frame(1), qos=QOS1, packet_id=1))
+        until(lambda: server.gateway.counters().get("append_retries", 0) >= 1)
+    got = client.next()
+    assert isinstance(got, mqtt5.DisconnectPacket)
+    assert int(got.reason_code) == 0x8B
+    client.close()
+    assert server.gateway.counters()["abandoned_messages"] >= 1

@@ -185,9 +185,13 @@ def test_what_is_not_mqtt_is_dropped_without_a_word() -> None:
 def test_one_and_a_half_keepalives_of_silence_end_a_connection() -> None:
     client = Client(make_broker())
     client.connect(keep_alive=10)
-    client.session.check_time(NOW_US + 15_000_000, 1)
+    client.session.check_time(9_000_000, NOW_US, 1)
+    client.session.feed(mqtt5.PingReqPacket().write(), NOW_US)
+    client.got()
+    client.session.check_time(9_000_000, NOW_US, 1)
+    client.session.check_time(6_000_000, NOW_US, 1)
     assert client.session.phase is Phase.OPEN
-    client.session.check_time(NOW_US + 15_000_001, 1)
+    client.session.check_time(1, NOW_US, 1)
     assert client.session.phase is Phase.CLOSED
     (got,) = client.got()
     assert isinstance(got, mqtt5.DisconnectPacket)
@@ -196,7 +200,10 @@ def test_one_and_a_half_keepalives_of_silence_end_a_connection() -> None:
 
 def test_who_never_says_connect_is_dropped() -> None:
     client = Client(make_broker())
-    client.session.check_time(NOW_US + 11, 10)
+    client.session.feed(b"\x10", NOW_US)
+    client.session.check_time(10, NOW_US, 10)
+    assert client.session.phase is Phase.NEW
+    client.session.check_time(1, NOW_US, 10)
     assert client.session.why == "connect_timeout"
 
 
