@@ -20,7 +20,7 @@ from cloud_processor.topology import build_task
 from headwater import log_topics
 from headwater.batch import Batch, DeadLetter
 from headwater.batch_arrow import batch_from_arrow
-from headwater.errors import ConnectError, DecodeError
+from headwater.errors import ConnectError, DecodeError, SettingsError
 from headwater.points import DeviceAccount, PointTable, StoreWrite
 from headwater.ports import Checkpoints, Clock, Log, LogRecord, Store
 from headwater.snapshot import pack, unpack
@@ -55,6 +55,9 @@ class Processor:
         checkpoints: where state is saved; loaded at once.
         clock: for pauses, checkpoint intervals and latencies, never for rows.
         instance: names this processor in its own alerts.
+
+    Raises:
+        SettingsError: there are checkpoints of more partitions than the settings tell.
     """
 
     def __init__(
@@ -77,10 +80,14 @@ class Processor:
         self._next_shard = 0
         self._incarnation = ""
         for shard, data in checkpoints.load().items():
+            if shard not in self._tasks:
+                raise SettingsError(
+                    f"processor.partitions = {settings.partitions}, but the state holds shard {shard}: "
+                    "set it to what the gateway and the log have always had"
+                )
             state = unpack(data, CHECKPOINT_VERSION)
-            if shard in self._tasks:
-                self._tasks[shard].restore(state["task"])
-                self._incarnation = state["incarnation"]
+            self._tasks[shard].restore(state["task"])
+            self._incarnation = state["incarnation"]
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""

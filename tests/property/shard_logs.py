@@ -64,7 +64,7 @@ def device_frames(rng: np.random.Generator, name: str, frames: int, epoch: int) 
     return sent
 
 
-def random_log(rng: np.random.Generator, devices: int = 4, frames: int = 30) -> list[Sent]:
+def random_log(rng: np.random.Generator, devices: int = 3, frames: int = 24) -> list[Sent]:
     """All frames in order of arrival: some devices send a backlog behind live frames, some frames come twice."""
     arriving: list[tuple[int, int, Sent]] = []
     for number in range(devices):

@@ -10,7 +10,7 @@ from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
 from headwater.batch_arrow import batch_to_arrow
 from headwater.batch_build import batch_from_frames
-from headwater.errors import ConnectError
+from headwater.errors import ConnectError, SettingsError
 from headwater.frame import Block, Frame
 from headwater.io.log_memory import MemoryLog
 from headwater.io.store_memory import MemoryStore
@@ -185,3 +185,12 @@ def test_counters_tell_lag_and_latencies() -> None:
     assert counters["lag_records"] == 7
     assert counters["readings"] == 30
     assert counters["received_to_stored_p50_ms"] > 0
+
+
+def test_fewer_partitions_than_the_state_has_are_refused() -> None:
+    world = World(2)
+    processor = world.processor()
+    drain(processor)
+    processor.save()
+    with pytest.raises(SettingsError, match="holds shard 1"):
+        Processor(ProcessorSettings(partitions=1), world.log, world.store, world.checkpoints, world.clock, "test")
