@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -248,10 +249,8 @@ def _time_us(text: str) -> int | None:
     (1581168647000000, 1581168647000000, None)
     """
     text = text.strip()
-    try:
+    with suppress(ValueError, OverflowError):  # What is no number may still be a date.
         return foreign_time_us(float(text))
-    except (ValueError, OverflowError):
-        pass
     moment: datetime | None = None
     try:
         moment = datetime.fromisoformat(text)
