@@ -172,6 +172,8 @@ class Endpoint:
             claims, broker.claims = broker.claims, []
             for claimant, packet in claims:
                 self._check(claimant, packet)
+                # What came in one piece with CONNECT waits in the session.
+                claimant.feed(b"", self.now_us())
         if broker.touched:
             touched, broker.touched = broker.touched, set()
             touched.discard(session)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiomqtt
+import mqtt5
 import paho.mqtt.client as paho
 import pytest
-from gateway_server import Running, frame, need, until
+from gateway_server import RawClient, Running, frame, need, until
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from headwater import log_topics
@@ -185,6 +186,15 @@ def test_stopping_the_gateway_writes_that_its_clients_are_gone(tmp_path: Path) -
 
 async def _nothing() -> None:
     """Stopped already."""
+
+
+def test_messages_sent_in_one_piece_with_connect_are_served(running: Running) -> None:
+    client = RawClient(running.port, connect=False)
+    packets = [mqtt5.PublishPacket(FRAME, frame(n), qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n) for n in (1, 2)]
+    client.send(mqtt5.ConnectPacket("eager", clean_start=True), *packets)
+    kinds = [type(client.next()).__name__ for _ in range(3)]
+    assert kinds == ["ConnAckPacket", "PubAckPacket", "PubAckPacket"]
+    client.close()
 
 
 def test_a_connection_without_traffic_is_ended_after_its_keepalive(running: Running) -> None:
