@@ -150,7 +150,9 @@ export class Chart {
       for (let i = Math.max(0, points.from(this.t0) - 1); i < points.length && points.t[i] <= this.t1; i += 1) take(points.lo[i], points.hi[i]);
     }
     for (let i = this.expected.from(this.t0); i < this.expected.length && this.expected.t[i] <= this.t1; i += 1) take(this.expected.lo[i], this.expected.hi[i]);
-    for (const mark of this.marks) if (mark.t >= this.t0 && mark.t <= this.t1 && format.isNumber(mark.v)) take(mark.v, mark.v);
+    // Some detectors score another quantity than the metric: a mark far from all values stands at the line instead.
+    const [least, most] = [lo - 1.5 * (hi - lo), hi + 1.5 * (hi - lo)];
+    for (const { t, v } of this.marks) if (t >= this.t0 && t <= this.t1 && v >= least && v <= most) take(v, v);
     if (this.high !== null) hi = Math.max(hi, this.high);
     if (!(lo <= hi)) [lo, hi] = [0, 1];
     const pad = (hi - lo || Math.abs(hi) || 1) * 0.08;
@@ -282,7 +284,9 @@ export class Chart {
     if (t < this.t0 || t > this.t1) return;
     const pen = this.pen;
     const x = this.x(t);
-    const y = format.isNumber(v) ? this.y(v) : TOP + 8;
+    const near = this.points.nearest(t);
+    const at = v >= this.v0 && v <= this.v1 ? v : near < 0 ? NaN : this.points.v[near];
+    const y = format.isNumber(at) ? this.y(at) : TOP + 8;
     pen.strokeStyle = pen.fillStyle = this.color(severity === "critical" ? "--crit" : severity === "warning" ? "--warn" : "--ink-3");
     pen.lineWidth = 1;
     pen.globalAlpha = 0.55;
@@ -344,8 +348,7 @@ export class Chart {
     if (now - this.summaryAt < 2000) return;
     this.summaryAt = now;
     const seen = this.marks.filter((one) => one.t >= this.t0 && one.t <= this.t1).length;
-    const from = format.value(this.v0);
-    this.canvas.setAttribute("aria-label", `${this.label} in ${this.unit || "its own unit"} over ${format.span((this.t1 - this.t0) / 1e6)}: now ${parts.join(", ")}; shown from ${from} to ${format.value(this.v1)}; ${seen} anomalies. Arrow keys move the cursor.`);
+    this.canvas.setAttribute("aria-label", `${this.label} in ${this.unit || "its own unit"} over ${format.span((this.t1 - this.t0) / 1e6)}: now ${parts.join(", ")}; shown from ${format.value(this.v0)} to ${format.value(this.v1)}; ${seen} anomalies. Arrow keys move the cursor.`);
   }
 
   listen() {

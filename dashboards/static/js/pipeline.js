@@ -82,7 +82,7 @@ export function pipelineScreen({ main, live }) {
       h("section.card", { "aria-label": "Throughput" }, chart.element, h("p.legend", {}, h("span.legend-item", {}, h("i.key.line"), "gateway"), h("span.legend-item", {}, h("i.key.line.second"), "store"))),
       h("section.card", { "aria-labelledby": "spool-title" }, h("h2", { id: "spool-title" }, "Waiting on the devices"), spools)),
     h("section.card", { "aria-labelledby": "letters-title" }, h("h2", { id: "letters-title" }, "Dead letters"), letters),
-    h("section.card", {}, h("details.fold", {}, h("summary", {}, h("h2", {}, "Account of each device")), devices)));
+    h("section.card", {}, h("details.fold", {}, h("summary", {}, icon("chevron", 16), h("h2", {}, "Account of each device")), devices)));
 
   function take(body) {
     const sums = body.account;
