@@ -73,7 +73,7 @@ def test_any_flipped_bytes_are_survived_and_declared(whole: tuple[Path, dict[int
     size = (origin / "spool.db").stat().st_size
     chance = random.Random(3)
     losses = 0
-    for turn in range(80):
+    for turn in range(60):
         folder = tmp_path / str(turn)
         shutil.copytree(origin, folder)
         content = bytearray((folder / "spool.db").read_bytes())
@@ -81,7 +81,7 @@ def test_any_flipped_bytes_are_survived_and_declared(whole: tuple[Path, dict[int
         places = [
             chance.randrange(size)
             if chance.random() < 0.67
-            else chance.randrange(size // 4096) * 4096 + chance.randrange(80)
+            else chance.randrange(size // 4096) * 4096 + chance.randrange(60)
             for _ in range(chance.choice((1, 1, 1, 8, 200)))
         ]
         for place in places:

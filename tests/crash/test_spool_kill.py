@@ -13,7 +13,7 @@ from edge_agent.pack import Lane
 from edge_agent.spool import Spool
 from headwater.codec import decode_frame
 
-ROUNDS = 8
+ROUNDS = 6
 NOW = 1_700_000_000_000_000
 
 # Commits without end; writes a line after each commit, frees a part now and then.

@@ -96,6 +96,6 @@ class SpoolHistory(RuleBasedStateMachine):
 
 
 SpoolHistory.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestSpoolHistory = SpoolHistory.TestCase
