@@ -238,11 +238,11 @@ def _portions(messages: list[Inbound], max_bytes: int) -> Iterator[list[Inbound]
 
 
 def _joined(batches: list[Batch], readings_max: int) -> Iterator[Batch]:
-    """Joins neighbours as long as together they hold at most `readings_max` readings."""
+    """Joins small neighbours to at most `readings_max` readings; what fills a quarter of that is not copied again."""
     waiting: list[Batch] = []
     count = 0
     for batch in batches:
-        if waiting and count + batch.reading_count > readings_max:
+        if waiting and (count + batch.reading_count > readings_max or count >= readings_max // 4):
             yield concat_batches(waiting)
             waiting, count = [], 0
         waiting.append(batch)

@@ -24,11 +24,12 @@ from headwater.ports import Clock
 
 CLAIMS_WAITING_MAX = 200
 KNOWN_PASSWORDS_MAX = 10_000
+READ_MAX_BYTES = 256 * 1024
 _CONNACK = mqtt5.ConnAckReasonCode
 _log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One socket and its session."""
 
     def __init__(self, endpoint: "Endpoint") -> None:
@@ -45,10 +46,14 @@ class Connection(asyncio.Protocol):
         if self.session is None:
             transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's signature; the hint is only one.
+        """Lends the buffer that all connections share: what is in it is handled before the next one reads."""
+        return self._endpoint.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hands bytes to the session."""
         if self.session is not None:
-            self.session.feed(data, self._endpoint.now_us())
+            self.session.feed(self._endpoint.buffer[:nbytes], self._endpoint.now_us())
             self._endpoint.after(self.session)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,6 +87,7 @@ class Endpoint:
     """Listens; owns the connections and the checking of identities.
 
     Attributes:
+        buffer: what sockets are read into.
         is_full: the bridge sets it while too much waits for the log; sockets are then not read.
         refused: connections dropped because there were too many.
     """
@@ -104,6 +110,7 @@ class Endpoint:
         self._checker = ThreadPoolExecutor(1, "headwater-passwords")
         self._known: dict[bytes, Identity] = {}
         self._secret = os.urandom(32)
+        self.buffer = memoryview(bytearray(READ_MAX_BYTES))
         self._server: asyncio.Server | None = None
         self._users: Users | None = None
         self._ticked_us = clock.monotonic_us()

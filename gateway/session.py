@@ -128,8 +128,8 @@ class Session:
         self.dropped = 0
         self.why = ""
 
-    def feed(self, data: bytes, now_us: int) -> None:
-        """Takes bytes from the client; b"" after a stall or a check looks at what was left."""
+    def feed(self, data: bytes | memoryview, now_us: int) -> None:
+        """Takes bytes from the client, which are the caller's again afterwards; b"" after a stall or a check looks at what was left."""
         if self.phase is Phase.CLOSED:
             return
         if data and self.phase is not Phase.NEW:
