@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.sparse import Bool
 from headwater.frame import Float64, Int64, Summaries
+
+Bool = npt.NDArray[np.bool_]
 
 NEVER = np.iinfo(np.int64).min // 4
 PARTS = ("count", "mean", "m2", "min", "max", "first", "last", "first_us", "last_us")

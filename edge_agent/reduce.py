@@ -10,23 +10,26 @@ Detectors run before, on the raw samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_agent.deadband import Deadband
+from edge_agent.line import Line, Point
 from edge_agent.pane_summary import PaneSummaries
 from edge_agent.reduction import Reduction, parse_reduction
-from edge_agent.sparse import Bool, Cells, Kept
 from edge_agent.swing import Swing
-from headwater.detectors.roster import Rows
 from headwater.frame import Block, Int64, Summaries, UInt8
 from headwater.instant import US_PER_S
 from headwater.metric import Metric
 from headwater.quality import BAD_MIN, MISSING
 
+Bool = npt.NDArray[np.bool_]
+
 GAP_MAX_US = 60 * US_PER_S
 BURSTS_MAX = 256
+PLANS_MAX = 1_024
 BURST = "burst"
 SQUARE_MAX = 1e150  # A larger reading has no finite square: it is sent as it is, not in a pane.
 
@@ -50,13 +53,10 @@ class Reduced:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which rows of a block go where; `to` are rows of the technique's own tables."""
+    """Which rows of a block go where: raw rows, rows that are lines, rows that go to panes and their rows there."""
 
     raw: Int64
-    deadband: Int64
-    deadband_to: Rows
-    swing: Int64
-    swing_to: Rows
+    lines: tuple[tuple[int, str, Line], ...]
     summary: Int64
     summary_to: Int64
 
@@ -78,22 +78,20 @@ class Reducer:
     def __init__(self, metrics: Sequence[Metric] = (), *, gap_max_us: int = GAP_MAX_US) -> None:
         self._reduction: dict[str, Reduction] = {metric.name: parse_reduction(metric.reduction) for metric in metrics}
         self._text = {metric.name: metric.reduction for metric in metrics}
-        self._names = {
-            kind: [name for name, reduction in self._reduction.items() if reduction.kind == kind]
-            for kind in ("deadband", "swing", "summary")
+        self._lines = {
+            name: (Deadband if reduction.kind == "deadband" else Swing)(reduction.epsilon, gap_max_us)
+            for name, reduction in self._reduction.items()
+            if reduction.epsilon_bounded
         }
-        self._deadband = Deadband([self._reduction[name].epsilon for name in self._names["deadband"]], gap_max_us)
-        self._swing = Swing([self._reduction[name].epsilon for name in self._names["swing"]], gap_max_us)
-        summary = self._names["summary"]
-        self._panes = PaneSummaries(summary, [self._reduction[name].width_us for name in summary])
-        self._quality: dict[str, UInt8] = {kind: np.zeros(len(names), np.uint8) for kind, names in self._names.items()}
+        self._summary = [name for name, reduction in self._reduction.items() if reduction.kind == "summary"]
+        self._panes = PaneSummaries(self._summary, [self._reduction[name].width_us for name in self._summary])
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._bursts: list[tuple[int, int]] = []
 
     @property
     def pending(self) -> int:
-        """Readings pushed that are neither returned nor counted yet: candidates for segment ends, open panes."""
-        return self._swing.pending + self._panes.pending
+        """Readings pushed that are neither returned nor counted yet: those of open segments and panes."""
+        return sum(line.pending for line in self._lines.values()) + self._panes.pending
 
     def push(self, block: Block, keep: Sequence[tuple[int, int]] = ()) -> Reduced:
         """Takes one judged block; `keep` are half-open event-time intervals in which every raw reading stays.
@@ -106,20 +104,26 @@ class Reducer:
         if not len(block.time_us):
             return Reduced()
         burst = self._burst_columns(block.time_us, keep)
-        quality = np.zeros(block.value.shape, np.uint8) if block.quality is None else block.quality
-        present = quality != MISSING
-        blocks, suppressed = _select(block, plan.raw, quality, present[plan.raw]), 0
-        for kind, index, to in (("deadband", plan.deadband, plan.deadband_to), ("swing", plan.swing, plan.swing_to)):
-            if len(index):
-                names = [block.metrics[i] for i in index.tolist()]
-                technique = self._deadband if kind == "deadband" else self._swing
-                kept = technique.push(to, self._cells(kind, index, to, block, quality, present, burst))
-                blocks += self._emit(names, kept)
-                suppressed += kept.suppressed
-        if len(plan.summary):
-            blocks += self._summarise(plan, block, quality, present, burst)
+        blocks: list[Block] = []
+        if len(plan.raw) or len(plan.summary):
+            quality = np.zeros(block.value.shape, np.uint8) if block.quality is None else block.quality
+            blocks += _select(block, plan.raw, quality, quality[plan.raw] != MISSING)
+            if len(plan.summary):
+                blocks += self._summarise(plan, block, quality, burst)
+        times_us = block.time_us.tolist()
+        bursts = None if burst is None else burst.tolist()
+        sent: list[tuple[str, list[Point]]] = []
+        suppressed = 0
+        for row, name, line in plan.lines:
+            before = line.suppressed
+            codes = None if block.quality is None else block.quality[row].tolist()
+            points = line.push(times_us, block.value[row].tolist(), codes, bursts)
+            suppressed += line.suppressed - before
+            if points:
+                sent.append((name, points))
+        blocks += self._gather(sent)
         summaries = self._panes.take()
-        return Reduced(blocks, summaries, suppressed, int(summaries.count.sum()))
+        return Reduced(blocks, summaries, suppressed, int(summaries.count.sum()) if len(summaries) else 0)
 
     def flush(self, now_us: int) -> Reduced:
         """Gives out everything held back, whether or not it is due by `now_us`; the next readings start afresh.
@@ -137,41 +141,28 @@ class Reducer:
 
     def audit(self) -> dict[str, tuple[float, float, int, int]]:
         """Per error-bounded metric: (largest error so far, ε, readings kept, readings seen)."""
-        return {
-            name: (
-                float(technique.audit.error_max[row]),
-                self._reduction[name].epsilon,
-                int(technique.audit.kept[row]),
-                int(technique.audit.seen[row]),
-            )
-            for kind, technique in (("deadband", self._deadband), ("swing", self._swing))
-            for row, name in enumerate(self._names[kind])
-        }
+        return {name: (line.error_max, line.epsilon, line.kept, line.seen) for name, line in self._lines.items()}
 
     def _drain(self, end_us: int) -> Reduced:
-        blocks, suppressed = [], 0
-        for kind, technique in (("deadband", self._deadband), ("swing", self._swing)):
-            kept = technique.flush(slice(None))
-            if kept is not None:
-                blocks += self._emit(self._names[kind], kept)
-                suppressed += kept.suppressed
+        before = sum(line.suppressed for line in self._lines.values())
+        sent = [(name, points) for name, line in self._lines.items() if (points := line.flush())]
+        suppressed = sum(line.suppressed for line in self._lines.values()) - before
         self._panes.close(end_us)
         summaries = self._panes.take()
-        return Reduced(blocks, summaries, suppressed, int(summaries.count.sum()))
+        return Reduced(self._gather(sent), summaries, suppressed, int(summaries.count.sum()))
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:
         plan = self._plans.get(names)
         if plan is None:
             kinds = [self._reduction[name].kind if name in self._reduction else "raw" for name in names]
-
-            def of(kind: str) -> tuple[Int64, Int64]:
-                index = [i for i, found in enumerate(kinds) if found == kind]
-                to = [self._names[kind].index(names[i]) for i in index] if kind != "raw" else []
-                return np.array(index, np.int64), np.array(to, np.int64)
-
-            deadband, swing, summary = of("deadband"), of("swing"), of("summary")
-            plan = _Plan(of("raw")[0], deadband[0], _narrow(deadband[1]), swing[0], _narrow(swing[1]), *summary)
-            if len(self._plans) >= 1_024:
+            summary = [i for i, kind in enumerate(kinds) if kind == "summary"]
+            plan = _Plan(
+                np.array([i for i, kind in enumerate(kinds) if kind == "raw"], np.int64),
+                tuple((i, name, self._lines[name]) for i, name in enumerate(names) if name in self._lines),
+                np.array(summary, np.int64),
+                np.array([self._summary.index(names[i]) for i in summary], np.int64),
+            )
+            if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
             self._plans[names] = plan
         return plan
@@ -187,46 +178,26 @@ class Reducer:
             burst = inside if burst is None else burst | inside
         return burst if burst is not None and burst.any() else None
 
-    def _cells(
-        self, kind: str, index: Int64, to: Rows, block: Block, quality: UInt8, present: Bool, burst: Bool | None
-    ) -> Cells:
-        """Cuts the rows of one technique out of the block and marks what has to be kept as it is."""
-        there, code = present[index], quality[index]
-        shape = code.shape
-        around = np.zeros(shape, np.bool_) if burst is None else there & burst
-        if block.quality is None and not self._quality[kind][to].any():
-            forced = around
-        else:
-            before = _preceding(code, there, self._quality[kind][to])
-            forced = there & ((code >= BAD_MIN) | (code != before)) | around
-            at = np.where(there, np.arange(shape[1]), -1).max(axis=1)
-            newest = np.take_along_axis(code, np.maximum(at, 0)[:, None], axis=1)[:, 0]
-            self._quality[kind][to] = np.where(at < 0, self._quality[kind][to], newest)
-        times = np.broadcast_to(block.time_us, shape)
-        return Cells(times, block.value[index], code, there, forced, around)
-
-    def _emit(self, names: Sequence[str], kept: Kept) -> list[Block]:
-        """Makes blocks of the kept cells: metrics with the same times and label share one."""
-        groups: dict[tuple[bytes, bool], list[tuple[int, Int64]]] = {}
-        cells = kept.cells
-        for row in np.flatnonzero(kept.keep.any(axis=1)).tolist():
-            columns = np.flatnonzero(kept.keep[row])
-            label = cells.burst[row, columns]
-            for part in np.split(columns, np.flatnonzero(np.diff(label)) + 1) if label.any() else [columns]:
-                key = (cells.time_us[row, part].tobytes(), bool(cells.burst[row, part[0]]))
-                groups.setdefault(key, []).append((row, part))
+    def _gather(self, sent: Sequence[tuple[str, list[Point]]]) -> list[Block]:
+        """Makes blocks of points: metrics with the same times and label share one."""
+        groups: dict[tuple[bool, tuple[int, ...]], list[tuple[str, list[Point]]]] = {}
+        for name, points in sent:
+            for is_burst, run in groupby(points, key=lambda point: point.is_burst):
+                part = list(run)
+                groups.setdefault((is_burst, tuple([point.time_us for point in part])), []).append((name, part))
         blocks = []
-        for (_, is_burst), members in groups.items():
-            value = np.stack([kept.value[row, part] for row, part in members])
-            quality = np.stack([cells.quality[row, part] for row, part in members])
-            metrics = tuple(names[row] for row, _ in members)
+        for (is_burst, times_us), members in groups.items():
+            value = np.array([[point.value for point in part] for _, part in members])
+            quality = np.array([[point.quality for point in part] for _, part in members], np.uint8)
+            metrics = tuple(name for name, _ in members)
             labels = tuple(BURST if is_burst else self._text[name] for name in metrics)
-            times = cells.time_us[members[0][0], members[0][1]]
+            times = np.array(times_us, np.int64)
             blocks.append(Block(metrics, times, value, quality if quality.any() else None, labels))
-        return sorted(blocks, key=lambda block: int(block.time_us[0]))
+        return sorted(blocks, key=lambda block: int(block.time_us[0])) if len(blocks) > 1 else blocks
 
-    def _summarise(self, plan: _Plan, block: Block, quality: UInt8, present: Bool, burst: Bool | None) -> list[Block]:
-        there, code = present[plan.summary], quality[plan.summary]
+    def _summarise(self, plan: _Plan, block: Block, quality: UInt8, burst: Bool | None) -> list[Block]:
+        code = quality[plan.summary]
+        there = code != MISSING
         value = block.value[plan.summary]
         exact = there & ((code >= BAD_MIN) | (np.abs(value) > SQUARE_MAX))
         if burst is not None:
@@ -236,21 +207,6 @@ class Reducer:
             return []
         chosen = _select(block, plan.summary, quality, exact)
         return [replace(part, reductions=(BURST,) * len(part.metrics)) for part in chosen]
-
-
-def _narrow(index: Int64) -> Rows:
-    """Returns the rows as a slice where they lie side by side."""
-    if len(index) and bool((np.diff(index) == 1).all()):
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
-
-
-def _preceding(code: UInt8, there: Bool, last: UInt8) -> UInt8:
-    """Returns for every cell the quality of the same metric's reading before it."""
-    at = np.maximum.accumulate(np.where(there, np.arange(code.shape[1]), -1), axis=1)
-    at = np.concatenate([np.full((len(code), 1), -1), at[:, :-1]], axis=1)
-    before: npt.NDArray[np.uint8] = np.where(at < 0, last[:, None], np.take_along_axis(code, np.maximum(at, 0), axis=1))
-    return before
 
 
 def _select(block: Block, index: Int64, quality: UInt8, wanted: Bool) -> list[Block]:

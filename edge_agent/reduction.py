@@ -25,6 +25,11 @@ class Reduction:
     width_us: int = 0
     with_sketch: bool = False
 
+    @property
+    def epsilon_bounded(self) -> bool:
+        """True for those that promise an error."""
+        return self.kind in {"deadband", "swing"}
+
 
 def parse_reduction(text: str) -> Reduction:
     """Reads "raw", "deadband:0.5", "swing:0.05", "summary:10s" or "summary:10s:sketch".
