@@ -1,6 +1,7 @@
 """All detectors of a device behind one call: judged samples in, anomalies out."""
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -12,6 +13,7 @@ from headwater.detectors.lane import SLOT, Hit, Lane
 from headwater.detectors.roster import Roster
 from headwater.errors import CorruptStateError
 from headwater.frame import Anomaly, Block, Int64
+from headwater.instant import US_PER_S
 from headwater.metric import Metric
 from headwater.quality import BAD_MIN, MISSING
 from headwater.reasons import Severity
@@ -19,7 +21,7 @@ from headwater.snapshot import pack, unpack
 
 SNAPSHOT_VERSION = 1
 LANES_MAX = 256
-READINGS_PER_WEEK = 604_800  # Of one metric at 1 Hz: what the budget counts in.
+WEEK_US = 604_800 * US_PER_S
 LONG_AGO = np.iinfo(np.int64).max // 4
 NEVER = np.iinfo(np.int64).min // 4
 _SAYS = {
@@ -44,7 +46,7 @@ class DetectorBank:
 
     def __init__(self, metrics: Sequence[Metric] = (), *, budget_per_week: float = 1.0) -> None:
         self._roster = Roster(metrics)
-        self._limits = limits_for(budget_per_week)
+        self._budget = budget_per_week
         self._silences = Silences(self._roster)
         self._silences.grow(len(self._roster))
         self._lanes: dict[tuple[str, ...], Lane] = {}
@@ -97,7 +99,7 @@ class DetectorBank:
             if metric in names:
                 row = names.index(metric)
                 middle = float(lane.state["before"][row])
-                reach = float(lane.level.limits(self._limits["level"])[row] * lane.level.deviation[row])
+                reach = float(lane.reach()[row])
                 if not np.isfinite(middle + reach):
                     break
                 return middle, middle - reach, middle + reach
@@ -142,7 +144,7 @@ class DetectorBank:
             if len(self._lanes) >= LANES_MAX:  # A source that never repeats a set of metrics can't be learnt.
                 self._lanes.pop(next(iter(self._lanes)))
             described = [self._roster.metrics[self._roster.row(name) or 0] for name in names]
-            lane = self._lanes[names] = Lane(described, self._limits)
+            lane = self._lanes[names] = Lane(described, partial(limits_for, self._budget))
         return lane
 
     def _since(self, block: Block, present: npt.NDArray[np.bool_] | None) -> Int64:
@@ -192,24 +194,24 @@ class DetectorBank:
         return Anomaly(name, time_us, "dropout", severity, is_onset, 1.0, 0.0, 0.0, 0.0, 0.0, message)
 
 
-def limits_for(budget_per_week: float) -> dict[str, float]:
+def limits_for(budget_per_week: float, every_us: int = US_PER_S) -> dict[str, float]:
     """Returns each detector's limit in standard deviations (noise: a ratio) for a device with some eight metrics.
 
-    The budget is split evenly over detectors and metrics; neighbouring contrasts overlap, so only some of them count.
+    The budget is split evenly over detectors and metrics; what is sampled less often may be judged more sharply.
 
     >>> limits_for(10.0)["level"] < limits_for(1.0)["level"]
     True
     """
     share = budget_per_week / (4 * 8)
+    readings = max(1_000.0, WEEK_US / every_us)
 
     def normal(independent: float) -> float:
         return -NormalDist().inv_cdf(min(0.1, share / independent / 2))
 
     return {
-        "level": normal(READINGS_PER_WEEK),
-        "spike": normal(READINGS_PER_WEEK),
-        # Weather and demand wander in ways that no variance learnt in a day covers: one tenth on top.
-        "change": 1.18 * normal(READINGS_PER_WEEK / SLOT),
+        "level": normal(readings),
+        "spike": 1.2 * normal(readings),  # The scale of steps is that of a normal variable only roughly.
+        "change": normal(max(1_000.0, readings / SLOT)),
         "noise": 1.6,
     }
 

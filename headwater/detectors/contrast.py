@@ -15,7 +15,7 @@ WARMUP = 24  # Contrasts to see before judging any.
 MEMORY = 1_024  # Weight of a new contrast is at least 1 / MEMORY.
 REFIT_EVERY = 32
 PEAK_WEIGHT_MAX = 0.02
-LITTLE, LITTLE_METRICS = 1.5, 6  # A young covariance is too small: limits are wider by LITTLE * (m + 6) / n.
+LITTLE_METRICS = 6
 TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
 LEARN_MAX = 3.0  # Residuals beyond so many deviations teach only that much.
 
@@ -26,12 +26,15 @@ class Contrasts:
     Args:
         usable: bool (m,), metrics that have a level (states have none).
         floor: float64 (m,), smallest standard deviation to believe in (from the resolution).
+        little: a young covariance is too small: after n contrasts limits are wider by little * (m + 6) / n. The more
+            the contrasts that are learnt overlap, the larger.
     """
 
-    def __init__(self, usable: Array, floor: Float64) -> None:
+    def __init__(self, usable: Array, floor: Float64, little: float) -> None:
         m = len(usable)
         self._usable = usable
         self._floor = floor
+        self._little = little
         self.count = np.zeros(1, np.int64)
         self.covariance = np.zeros((m, m))
         self.peak = np.full(m, TAIL_NORMAL)
@@ -97,7 +100,7 @@ class Contrasts:
 
     def limits(self, normal: float) -> Float64:
         """Returns float64 (m,): the residual to alarm at, `normal` deviations, more where the tails are heavier."""
-        little = 1.0 + LITTLE * (len(self.peak) + LITTLE_METRICS) / max(int(self.count[0]), 1)
+        little = 1.0 + self._little * (len(self.peak) + LITTLE_METRICS) / max(int(self.count[0]), 1)
         return np.asarray(normal * little * np.maximum(1.0, self.peak / TAIL_NORMAL))
 
     def state(self) -> dict[str, Array]:

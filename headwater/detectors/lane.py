@@ -9,7 +9,7 @@ After a switch or set point has moved, everything that begins within a hold-off 
 a machine that follows its orders is no anomaly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,23 +29,25 @@ SLOT = 64
 HISTORY = 96  # A slot and what the contrasts and innovations of its first sample look back on.
 RECENT, BEFORE = 4, 16  # Samples that a level contrast compares.
 TAUGHT = np.arange(HISTORY - SLOT + 7, HISTORY, 8)  # Samples of a slot whose contrasts are learnt.
-SCALES = ((2, 1, 5), (4, 2, 8))  # Slots that a change contrast compares: recent, left out, before.
+SCALES = ((2, 1, 5), (3, 3, 10))  # Slots that a change contrast compares: recent, left out, before.
 RING = sum(SCALES[-1])
 SPIKE_MAX = 3  # A spike is at most so many samples long.
 RETURNED = 0.5  # Back within this share of the excursion: it was a spike.
 NOISE_MEMORY = 128  # Weight of a new slot in the scale is at least 1 / NOISE_MEMORY.
 ROUGH_FADE = 0.004
 DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
-JUMP_NORMAL = 3.5
+JUMP_NORMAL = 3.8
+JUMP_RISE, JUMP_FADE = 0.25, 0.05  # The largest jumps of slots are followed up faster than down.
 ALARM_SLOTS_MAX = 20
 ECHO_MAX = 3.0
 LINGER = 0.5  # An episode lasts while the score is above this.
-HOLD_SAMPLES = 40
+HOLD_SAMPLES, LEARN_SAMPLES = 6, 40
 FALTER = 192
+LITTLE_LEVEL, LITTLE_CHANGE = 1.0, 5.0
 LITTLE = 100.0  # After n samples the limits of spikes are wider by LITTLE / n: rare peaks are not yet known.
 HOLD_US = 90 * US_PER_S
 SETTLE_US = 120 * US_PER_S
-HOLD_SLOW_US = 900 * US_PER_S
+HOLD_SLOW_US = 1_300 * US_PER_S  # Longer than it takes to fill the ring of slots again.
 LEARN_AFTER_US = 1_800 * US_PER_S
 CLEAR_SAMPLES, CLEAR_SLOTS = 24, 2
 DETECTORS = ("spike", "level", "change", "noise")
@@ -63,15 +65,21 @@ class Hit(NamedTuple):
 
 
 class Lane:
-    """State of m metrics; `step` takes pieces that end at or before the end of a slot."""
+    """State of m metrics; `step` takes pieces that end at or before the end of a slot.
 
-    def __init__(self, metrics: Sequence[Metric], limits: Mapping[str, float]) -> None:
+    Args:
+        metrics: their descriptions, in the order of the rows.
+        limits: the detectors' limits for a sampling interval in microseconds.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], limits: Callable[[int], dict[str, float]]) -> None:
         m = len(metrics)
-        self._limits = dict(limits)
+        self._limits_for = limits
+        self._limits = limits(US_PER_S)
         self._usable = np.array([not metric.is_state for metric in metrics])
         floor = np.array([max(0.25 * metric.resolution, 1e-12) for metric in metrics])
-        self.level = Contrasts(self._usable, floor)
-        self.changes = [Contrasts(self._usable, floor) for _ in SCALES]
+        self.level = Contrasts(self._usable, floor, LITTLE_LEVEL)
+        self.changes = [Contrasts(self._usable, floor, LITTLE_CHANGE) for _ in SCALES]
         self.state: dict[str, Array] = {
             "history": np.full((m, HISTORY), np.nan),
             "ring": np.full((m, RING), np.nan),
@@ -130,7 +138,8 @@ class Lane:
             state["start_us"][0] = time_us[0]
         state["position"][0] += k
         if state["position"][0] == SLOT:
-            state["every_us"][0] = (time_us[-1] - state["start_us"][0]) // (SLOT - 1)
+            state["every_us"][0] = max(1, (time_us[-1] - state["start_us"][0]) // (SLOT - 1))
+            self._limits = self._limits_for(int(state["every_us"][0]))
         if state["position"][0] % SLOT == 0:
             hits += [hit._replace(edge=hit.edge._replace(column=k - 1)) for hit in self._end_slot(since_us[-1:])]
         return hits
@@ -143,6 +152,10 @@ class Lane:
         for name, episodes in self.episodes.items():
             found |= {f"{name}/{key}": column for key, column in episodes.table.columns().items()}
         return found
+
+    def reach(self) -> Float64:
+        """Returns float64 (m,): how far the next readings may lie from `state["before"]`."""
+        return np.asarray(self.level.limits(self._limits["level"]) * self.level.deviation)
 
     def _contrasts(self) -> list[tuple[str, Contrasts]]:
         return [("level", self.level), *((f"change{i}", contrasts) for i, contrasts in enumerate(self.changes))]
@@ -158,6 +171,7 @@ class Lane:
             if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
                 raise CorruptStateError(f"the snapshot of the detectors has no fitting {name}")
         self.state = {name: np.array(arrays[name]) for name in self.state}
+        self._limits = self._limits_for(int(self.state["every_us"][0]) or US_PER_S)
         for name, contrasts in self._contrasts():
             contrasts.load({key: arrays[f"{name}/{key}"] for key in contrasts.state()})
         for name, episodes in self.episodes.items():
@@ -349,10 +363,11 @@ class Lane:
             )
             with np.errstate(divide="ignore", invalid="ignore"):
                 jumps = np.where(known > 0, jump / known, 0.0)
-            state["jump"] += np.where(finite, weight * (np.minimum(jumps, 2 * state["jump"]) - state["jump"]), 0.0)
+            jumps = np.where(finite, np.minimum(jumps, 2 * state["jump"]) - state["jump"], 0.0)
+            state["jump"] += np.where(jumps > 0, JUMP_RISE, JUMP_FADE) * jumps
             rough = np.minimum(rough, 2 * known)
         state["scale"] = np.where(finite, known + weight * (rough - known), known)
-        samples_us = HOLD_SAMPLES * int(state["every_us"][0])
+        samples_us = LEARN_SAMPLES * int(state["every_us"][0])
         if since_us >= max(HOLD_US, samples_us):
             self.level.learn(self._taught(), state["peak"])
         for contrasts, drift, size, scale in zip(self.changes, drifts, sizes, SCALES, strict=True):
