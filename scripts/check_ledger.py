@@ -21,6 +21,7 @@ from pathlib import Path
 EXAMPLES_MAX = 10
 SEQ_BITS = 40
 UNSIGNED = 1 << 64
+LOG_TOPIC_SHIFT = 44 + 12  # A record id is topic, partition (12 bits) and offset (44 bits).
 
 Key = tuple[str, str, int, int]  # site, device, epoch, seq
 
@@ -210,11 +211,13 @@ def read_log(path: Path) -> set[Key]:
     found: set[Key] = set()
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        for (value,) in connection.execute("SELECT value FROM records"):
+        # Readings are the log's first topic; the topic's number stands in the highest bits of a record's id.
+        readings = connection.execute("SELECT deflated, value FROM records WHERE id >> ? = 1", (LOG_TOPIC_SHIFT,))
+        for deflated, value in readings:
             try:
-                table = pa.ipc.open_stream(value).read_all()
-            except pa.ArrowInvalid:
-                continue  # The log's other topics hold JSON and original bytes.
+                table = pa.ipc.open_stream(zlib.decompress(value) if deflated else value).read_all()
+            except (pa.ArrowInvalid, OSError, zlib.error) as error:
+                raise EvidenceError(f"{path}: a record of the log can't be read: {error}") from error
             if {"site", "device", "epoch", "seq"} <= set(table.column_names):
                 columns = (table.column(name).to_pylist() for name in ("site", "device", "epoch", "seq"))
                 found.update(zip(*columns, strict=True))
