@@ -52,6 +52,7 @@ class DetectorBank:
         self._lanes: dict[tuple[str, ...], Lane] = {}
         self._changed_us = NEVER  # When a state last moved.
         self._states: dict[str, float] = {}
+        self._state_rows_of: dict[tuple[str, ...], list[int]] = {}
 
     def admit(self, metrics: Sequence[Metric]) -> None:
         """Adds metrics that a source delivers from now on; unknown names in a block are added by themselves."""
@@ -63,7 +64,8 @@ class DetectorBank:
         if not len(block.time_us):
             return []
         rows = self._roster.rows(block.metrics)
-        self._silences.grow(len(self._roster))
+        if len(self._silences.table["silent"]) < len(self._roster):
+            self._silences.grow(len(self._roster))
         present = None if block.quality is None else block.quality < BAD_MIN
         there = None if block.quality is None else block.quality != MISSING
         found = [
@@ -149,26 +151,41 @@ class DetectorBank:
 
     def _since(self, block: Block, present: npt.NDArray[np.bool_] | None) -> Int64:
         """Returns int64 (n,): for each sample the time since a state of the device last moved."""
-        changed = np.full(len(block.time_us), NEVER, np.int64)
-        for i, name in enumerate(block.metrics):
-            if not self._roster.metrics[self._roster.row(name) or 0].is_state:
-                continue
-            value = block.value[i]
-            times = block.time_us
+        states = self._state_rows(block.metrics)
+        n = len(block.time_us)
+        changed: Int64 | None = None
+        for row in states:
+            name, value, times = block.metrics[row], block.value[row], block.time_us
             if present is not None:
-                value, times = value[present[i]], times[present[i]]
+                value, times = value[present[row]], times[present[row]]
             if not len(value):
                 continue
             before = self._states.get(name, float(value[0]))
-            moved = np.flatnonzero(np.diff(value, prepend=before))
-            if len(moved):
-                at = np.searchsorted(block.time_us, times[moved])
-                changed[at] = block.time_us[at]
             self._states[name] = float(value[-1])
+            if bool((value == before).all()):
+                continue
+            changed = np.full(n, NEVER, np.int64) if changed is None else changed
+            moved = np.flatnonzero(np.diff(value, prepend=before))
+            at = np.searchsorted(block.time_us, times[moved])
+            changed[at] = block.time_us[at]
+        if changed is None:
+            if self._changed_us == NEVER:
+                return np.full(n, LONG_AGO)
+            return block.time_us - self._changed_us
         changed[0] = max(int(changed[0]), self._changed_us)
         latest = np.maximum.accumulate(changed)
         self._changed_us = int(latest[-1])
         return np.where(latest == NEVER, LONG_AGO, block.time_us - latest)
+
+    def _state_rows(self, names: tuple[str, ...]) -> list[int]:
+        """Rows of a block that are states."""
+        rows = self._state_rows_of.get(names)
+        if rows is None:
+            if len(self._state_rows_of) >= LANES_MAX:
+                self._state_rows_of.clear()
+            described = [self._roster.metrics[self._roster.row(name) or 0] for name in names]
+            rows = self._state_rows_of[names] = [i for i, metric in enumerate(described) if metric.is_state]
+        return rows
 
     def _anomaly(self, block: Block, start: int, hit: Hit) -> Anomaly:
         name = block.metrics[hit.edge.row]

@@ -44,6 +44,7 @@ class RunLimits:
                 "strikes": Field(np.int64, 0),
                 "share": Field(np.float64, -1.0),
                 "lo": Field(np.float64, -np.inf),
+                "judged": Field(np.bool_, 1),
             }
         )
 
@@ -52,7 +53,7 @@ class RunLimits:
         known = len(self.table["lo"])
         self.table.grow(rows)
         for row, metric in enumerate(self._roster.metrics[known:], known):
-            self.table["lo"][row] = metric.lo
+            self.table["lo"][row], self.table["judged"][row] = metric.lo, not metric.is_state
 
     def observe(self, rows: Rows, value: Float64, before: Float64, present: Bool | None) -> tuple[Int64, Int64] | None:
         """Takes (m, n) readings and, in `before`, the reading that preceded each one.
@@ -61,7 +62,9 @@ class RunLimits:
             (run, limit), int64 (m, n) and (m, n); None if no reading repeated another and no run was open.
         """
         table, steps = self.table, value.shape[1]
-        same = (value == before) & (value != 0.0) & (value != table["lo"][rows][:, None])
+        same = (
+            (value == before) & table["judged"][rows][:, None] & (value != 0.0) & (value != table["lo"][rows][:, None])
+        )
         if present is not None:
             same &= present
         position = table["position"][rows]
@@ -89,9 +92,13 @@ class RunLimits:
         table = self.table
         carried, limit = table["run"][rows], table["limit"][rows]
         change = ~same if present is None else present & ~same
-        total = np.cumsum(same, axis=1)
-        run: Int64 = total - np.maximum.accumulate(np.where(change, total, -carried[:, None]), axis=1)
-        ended = np.where(change, np.concatenate([carried[:, None], run[:, :-1]], axis=1), 0)
+        if same.shape[1] == 1:
+            run = np.where(change, 0, carried[:, None] + same)
+            ended = np.where(change, carried[:, None], 0)
+        else:
+            total = np.cumsum(same, axis=1)
+            run = total - np.maximum.accumulate(np.where(change, total, -carried[:, None]), axis=1)
+            ended = np.where(change, np.concatenate([carried[:, None], run[:, :-1]], axis=1), 0)
         normal = ended < limit[:, None]
         table["longest"][rows] = np.maximum(table["longest"][rows], np.where(normal, ended, 0).max(axis=1))
         flagged = ended * ~normal
