@@ -1,8 +1,7 @@
 """How well the edge finds faults: recall and delay per fault type, and false alarms per device-week at 1 Hz.
 
 The simulator's truth is read only here, after the fact. Recall comes from runs full of faults, false alarms from runs
-without any (set points, stops, weather and demand go on). With a folder that holds SKAB or NAB files, the share of rows
-rightly and wrongly in alarm is printed for them too.
+without any (set points, stops, weather and demand go on).
 """
 
 import argparse

@@ -228,7 +228,8 @@ def limits_for(budget_per_week: float, every_us: int = US_PER_S) -> dict[str, fl
     return {
         "level": normal(readings),
         "spike": 1.2 * normal(readings),  # The scale of steps is that of a normal variable only roughly.
-        "change": normal(max(1_000.0, readings / SLOT)),
+        "change": 0.94
+        * normal(max(1_000.0, readings / SLOT)),  # Neighbouring contrasts overlap by most of their slots.
         "noise": 1.6,
     }
 
