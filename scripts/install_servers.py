@@ -10,7 +10,7 @@ import sys
 
 PACKAGES = {
     "mosquitto": (["mosquitto", "mosquitto_pub"], ["mosquitto", "mosquitto-clients"]),
-    "chromium": (["chromium"], ["chromium"]),
+    "chromium": (["chromium"], ["chromium", "fonts-inter"]),
 }
 
 

@@ -6,6 +6,7 @@ browser's console, a request that leaves the page, or a screen that is wider tha
 """
 
 import argparse
+import base64
 import contextlib
 import itertools
 import json
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 WIDTHS = (1280, 360)
 THEMES = ("light", "dark")
 HEIGHT_MAX = 4000
+README_SIZE = (1280, 860)
 START_S = 60.0
 
 
@@ -130,6 +132,24 @@ def draw_all(url: str, folder: Path, site: str, device: str) -> list[str]:
     return complaints
 
 
+def draw_for_readme(url: str, site: str, device: str) -> None:
+    """Writes the README's pictures as SVG: text files that hold a compressed screenshot, so that no binary is kept."""
+    folder = ROOT / "docs" / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    width, height = README_SIZE
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+        for name, path in {"fleet": "/", "device": f"/device/{site}/{device}"}.items():
+            page.goto(url + path)
+            page.wait_for_timeout(4000)
+            data = base64.b64encode(page.screenshot(type="jpeg", quality=80)).decode()
+            picture = f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{data}"/>'
+            head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+            (folder / f"{name}.svg").write_text(f"{head}{picture}</svg>\n", encoding="ascii")
+        browser.close()
+
+
 def main() -> int:
     """Returns 1 if a screen complained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,6 +157,7 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=150, metavar="SECONDS", help="time before the first picture")
     parser.add_argument("--folder", type=Path, default=ROOT / "screenshots")
     parser.add_argument("--url", help="draw a demo that runs already, such as http://127.0.0.1:8000")
+    parser.add_argument("--readme", action="store_true", help="also write the README's pictures, docs/images/*.svg")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext(options.url) if options.url else demo(options.devices) as url:
@@ -147,6 +168,8 @@ def main() -> int:
         if sites:
             ask(f"{url}/api/v1/simulator/network", {"site": sites[-1], "online": False})
             time.sleep(15)
+        if options.readme:
+            draw_for_readme(url, site, device)
         complaints = draw_all(url, options.folder, site, device)
     for complaint in complaints:
         print(f"complaint: {complaint}", file=sys.stderr)

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     flags = [f"gateway.port={options.mqtt_port}", f"gateway.partitions={DEMO_PARTITIONS}"]
     flags += [f"processor.partitions={DEMO_PARTITIONS}", f"simulator.wear_speed={DEMO_WEAR_SPEED}"]
     flags += [f"simulator.faults_per_day={DEMO_FAULTS_PER_DAY}", 'agent.flush_every="1s"', 'agent.reconnect_max="5s"']
+    flags += ["processor.health_baseline=20", 'processor.health_every="10s"']
     flags += [] if options.port is None else [f"page.port={options.port}"]
     settings = read_settings(options, *flags)
     pipeline_settings = table(settings, "pipeline", PipelineSettings)
