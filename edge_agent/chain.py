@@ -133,8 +133,15 @@ class Chain:
         self._bank.restore(learnt)
 
     def listen(self, now_us: int) -> bool:
-        """Looks for metrics that have fallen silent; True if one has."""
-        silent = self._bank.silence(now_us)
+        """Looks for metrics that have fallen silent; True if one has.
+
+        A source whose clock is behind, or that delivers the past, is not silent: the lag of its newest delivery is
+        taken off the time that has passed.
+        """
+        if self._delivered_us is not None:
+            self._lag_us = max(0, now_us - self._delivered_us)
+            self._delivered_us = None
+        silent = self._bank.silence(now_us - self._lag_us)
         self._note(silent)
         return bool(silent)
 
@@ -143,6 +150,8 @@ class Chain:
     def push(self, raw: Block) -> bool:
         """Takes one block as the source delivered it; True if something happened that is to be sent at once."""
         self.counters.acquired += raw.reading_count
+        if len(raw.time_us):
+            self._delivered_us = max(int(raw.time_us[-1]), self._delivered_us or 0)
         checked = self._quality.check(raw)
         if checked.dropped:
             self._account.drop(checked.dropped)
@@ -288,9 +297,13 @@ class Chain:
             self._note(draft.anomalies)
 
     def finish(self, now_us: int, clock: ClockQuality) -> list[Draft]:
-        """Ends every segment and pane and makes the last drafts; the next block starts afresh."""
+        """Ends every segment and pane and makes the last drafts; the next block starts afresh.
+
+        Readings left out since the last frame are told too, in a frame of their own if nothing else is left to send.
+        """
         self.restart()
-        return self.seal(now_us, clock)
+        made = self.seal(now_us, clock)
+        return made if made or not self._account.is_open else self.declaration(now_us, clock)
 
     def audit(self) -> dict[str, tuple[float, float, int, int]]:
         """Per error-bounded metric: (largest error so far, ε, readings kept, readings seen)."""
