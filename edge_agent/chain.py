@@ -82,6 +82,8 @@ class Chain:
         self._panes: list[Summaries] = []
         self._anomalies: list[Anomaly] = []
         self._waiting = 0
+        self._delivered_us: int | None = None
+        self._lag_us = 0
         self.metrics: tuple[Metric, ...] = ()
         self._line: deque[Block] = deque()
         self._line_samples = 0
