@@ -20,6 +20,8 @@ class Account:
     >>> account.suppress(5)
     >>> account.close(revocable=2).suppressed, account.close(revocable=0).suppressed
     (3, 2)
+    >>> account.is_open
+    False
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,11 @@ class Account:
     def dropped(self) -> int:
         """Readings given up since the last frame."""
         return sum(self._dropped.values())
+
+    @property
+    def is_open(self) -> bool:
+        """True while some fate has not been told by a frame yet."""
+        return bool(self._suppressed != self._declared or self._aggregated or self.dropped)
 
     def close(self, revocable: int) -> Ledger:
         """Returns what is settled since the last call; `revocable` suppressed readings may still be sent.

@@ -125,6 +125,10 @@ def test_every_sample_has_one_fate_and_the_error_holds(
     run(seed, 500, jumps, holes, sizes, before_s)
 
 
+def test_the_last_frame_tells_what_was_left_out_even_when_no_reading_goes_with_it() -> None:
+    run(5738, 500, 0, 0.4, [6], 1)
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_it_holds_sample_by_sample_with_many_anomalies(seed: int) -> None:
     run(seed, 400, 8, 0.0, [1], 20)
