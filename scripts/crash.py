@@ -23,6 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 HEADWATER = [sys.executable, "-m", "headwater"]
 AGENTS = 3
+# Every reading travels, in small frames, so that a kill finds many of them on their way.
+BUSY = ["--set", 'agent.metrics={"*"={reduction="raw"}}', "--set", "agent.flush_every=500ms"]
 
 
 def free_port() -> int:
@@ -83,7 +85,7 @@ def judge(data: Path, ledger: Path, spools: Path) -> dict[str, Any]:
 def demo_campaign(data: Path, rounds: int, devices: int, chance: random.Random) -> dict[str, Any]:
     """kill -9 of the whole demo, again and again; the last run ends by itself and drains."""
     messages = data / "messages.txt"
-    common = ["demo", "--devices", str(devices), "--port", "0", "--data", str(data), "--json"]
+    common = ["demo", "--devices", str(devices), "--port", "0", "--data", str(data), "--json", *BUSY]
     early = 0
     for turn in range(rounds):
         process = start(common, messages)
@@ -116,7 +118,7 @@ def stage_commands(data: Path, port: int, devices: int) -> dict[str, list[str]]:
     for index in range(devices):
         commands[f"agent-{index}"] = [
             "agent", *common, "--ledger", str(data / "truth" / "ledger"), "--set", f"agent.gateway={mqtt}",
-            "--set", "agent.site=crash-site", "--set", f"agent.device=machine-{index}", "--set", "agent.flush_every=1s",
+            "--set", "agent.site=crash-site", "--set", f"agent.device=machine-{index}", *BUSY,
             "--source", "simulated", "--option", f"index={index}", "--option", "seed=11", "--option", f"devices={devices}",
         ]  # fmt: skip
     return commands
