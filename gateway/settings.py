@@ -34,7 +34,7 @@ class GatewaySettings(Table):
     tls_certificate: str = Field("", description="PEM file with the server's certificate chain; empty for plain TCP.")
     tls_key: str = Field("", description="PEM file with its private key.")
     tls_client_ca: str = Field("", description="PEM file of the CA that signs clients; set, every client needs one.")
-    users: str = Field("", description="TOML file of users; see docs/guides/security.md.")
+    users: str = Field("", description="TOML file of users; see docs/security.md.")
     allow_anonymous: bool | None = Field(
         None, description="Admit clients without a name; by default only where listening on loopback without users."
     )

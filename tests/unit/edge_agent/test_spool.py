@@ -1,6 +1,5 @@
 """The spool: what it promises of frames, seqs, epochs, its size and its file."""
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -121,14 +120,6 @@ def test_a_second_agent_is_refused_with_a_reason(tmp_path: Path) -> None:
         opened(tmp_path)
     spool.close()
     opened(tmp_path).close()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_told_clearly(tmp_path: Path) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(SettingsError, match=r"agent\.spool"):
-        opened(folder)
 
 
 def test_a_folder_that_cannot_be_made_is_told_clearly(tmp_path: Path) -> None:
