@@ -7,7 +7,6 @@ from headwater.instant import format_utc
 from headwater.quality import MISSING
 from headwater.testing import ManualClock
 
-
 OPEN = []
 
 
