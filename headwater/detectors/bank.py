@@ -226,10 +226,10 @@ def limits_for(budget_per_week: float, every_us: int = US_PER_S) -> dict[str, fl
         return -NormalDist().inv_cdf(min(0.1, share / independent / 2))
 
     return {
-        "level": normal(readings),
-        "spike": 1.2 * normal(readings),  # The scale of steps is that of a normal variable only roughly.
-        "change": 0.94
-        * normal(max(1_000.0, readings / SLOT)),  # Neighbouring contrasts overlap by most of their slots.
+        # Learnt scales and tails are those of normal variables only roughly: a little on top for what comes most often.
+        "level": 1.06 * normal(readings),
+        "spike": 1.2 * normal(readings),
+        "change": normal(max(1_000.0, readings / SLOT)),
         "noise": 1.6,
     }
 

@@ -14,7 +14,7 @@ from headwater.frame import Float64
 WARMUP = 24  # Contrasts to see before judging any.
 MEMORY = 1_024  # Weight of a new contrast is at least 1 / MEMORY.
 REFIT_EVERY = 32
-PEAK_WEIGHT_MAX = 0.02
+PEAK_RISE, PEAK_FADE = 0.25, 0.05
 LITTLE_METRICS = 6
 TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
 LEARN_MAX = 3.0  # Residuals beyond so many deviations teach only that much.
@@ -60,8 +60,18 @@ class Contrasts:
         """Returns float64 (m, n) contrasts in their own standard deviations: for when the other metrics can't help."""
         return np.asarray(contrast / self.alone[:, None])
 
-    def learn(self, contrast: Float64, peak: Float64) -> None:
-        """Takes float64 (m, n) contrasts of a quiet time and the largest |residual| of each metric around it."""
+    def learn_tail(self, peak: Float64) -> None:
+        """Takes float64 (m,) the largest |residual| of each metric in a slot, quiet or not.
+
+        Limits follow it up at once and down slowly: what jumps often by itself has to jump further to be an anomaly,
+        and an alarm makes its metric a little harder of hearing for a while (the budget of false alarms).
+        """
+        if self.count[0] >= WARMUP:
+            step = np.where(self._usable, np.minimum(peak, 2 * self.peak) - self.peak, 0.0)
+            self.peak += np.where(step > 0, PEAK_RISE, PEAK_FADE) * step
+
+    def learn(self, contrast: Float64) -> None:
+        """Takes float64 (m, n) contrasts of a quiet time."""
         before = int(self.count[0])
         count = self.count[0] = before + contrast.shape[1]
         weight = max(contrast.shape[1] / count, contrast.shape[1] / MEMORY)
@@ -70,7 +80,6 @@ class Contrasts:
             # What never moved yet may take any first step.
             reach = np.where(variance > 0, LEARN_MAX * np.sqrt(variance) + self._floor, np.inf)
             contrast = np.clip(contrast, -reach[:, None], reach[:, None])
-            self.peak += min(weight, PEAK_WEIGHT_MAX) * (np.minimum(peak, 2 * self.peak) - self.peak)
         contrast = np.where(self._usable[:, None], contrast, 0.0)
         seen = contrast @ contrast.T / contrast.shape[1]
         moves_first = (self.covariance.diagonal() == 0) & (seen.diagonal() > 0)

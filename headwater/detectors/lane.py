@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headwater.detectors.contrast import WARMUP, Contrasts
+from headwater.detectors.contrast import PEAK_FADE, PEAK_RISE, WARMUP, Contrasts
 from headwater.detectors.episode import Edge, Episodes
 from headwater.detectors.roster import Array
+from headwater.detectors.trailing import is_full, level_contrasts, means_of_four
 from headwater.errors import CorruptStateError
 from headwater.frame import Float64, Int64
 from headwater.instant import US_PER_S
@@ -34,10 +35,9 @@ RING = sum(SCALES[-1])
 SPIKE_MAX = 3  # A spike is at most so many samples long.
 RETURNED = 0.5  # Back within this share of the excursion: it was a spike.
 NOISE_MEMORY = 128  # Weight of a new slot in the scale is at least 1 / NOISE_MEMORY.
-ROUGH_FADE = 0.004
+ROUGH_RISE, ROUGH_FADE = 0.25, 0.004
 DEVIATION_PER_MEAN = 1.2533  # Standard deviation of a normal variable over its mean absolute deviation.
 JUMP_NORMAL = 3.8
-JUMP_RISE, JUMP_FADE = 0.25, 0.05  # The largest jumps of slots are followed up faster than down.
 ALARM_SLOTS_MAX = 20
 ECHO_MAX = 3.0
 LINGER = 0.5  # An episode lasts while the score is above this.
@@ -287,7 +287,7 @@ class Lane:
         state = self.state
         newest = state["history"][:, -SLOT:]
         mean = newest.mean(axis=1)
-        innovation = np.abs(newest - _means_of_four(state["history"]))
+        innovation = np.abs(newest - means_of_four(state["history"], SLOT))
         rough, jump = innovation.mean(axis=1), innovation.max(axis=1)
         scale = state["scale"]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -342,15 +342,19 @@ class Lane:
         since_us: int,
     ) -> None:
         state = self.state
-        if not _is_full(state["history"], self._usable):
+        if not is_full(state["history"], self._usable):
             return
         speaking = any(
             bool((np.asarray(episodes.active(slice(None))) & ~state["muted"][i]).any())
             for i, episodes in enumerate(self.episodes.values())
         )
         state["alarmed"][0] = state["alarmed"][0] + 1 if speaking else 0
-        if 0 < state["alarmed"][0] <= ALARM_SLOTS_MAX:
-            return  # An anomaly teaches nothing, unless it goes on for so long that it has become the rule.
+        is_quiet = not 0 < state["alarmed"][0] <= ALARM_SLOTS_MAX
+        samples_us = LEARN_SAMPLES * int(state["every_us"][0])
+        if since_us >= max(LEARN_AFTER_US, samples_us):
+            self._learn_tails(sizes if is_quiet else [], jump)
+        if not is_quiet:
+            return  # An anomaly teaches no more, unless it goes on for so long that it has become the rule.
         count = int(self.level.count[0])
         weight = max(1.0 / (count + 1), 1.0 / NOISE_MEMORY)
         finite = np.isfinite(rough)
@@ -358,42 +362,27 @@ class Lane:
         first = (state["scale"] == 0) & finite
         known = np.where(first, rough, state["scale"])
         if count >= WARMUP:
-            state["rough"] += np.where(ratio > state["rough"], 0.25, ROUGH_FADE) * (
+            state["rough"] += np.where(ratio > state["rough"], ROUGH_RISE, ROUGH_FADE) * (
                 np.clip(ratio, 1.0, 2 * state["rough"]) - state["rough"]
             )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                jumps = np.where(known > 0, jump / known, 0.0)
-            jumps = np.where(finite, np.minimum(jumps, 2 * state["jump"]) - state["jump"], 0.0)
-            state["jump"] += np.where(jumps > 0, JUMP_RISE, JUMP_FADE) * jumps
             rough = np.minimum(rough, 2 * known)
         state["scale"] = np.where(finite, known + weight * (rough - known), known)
-        samples_us = LEARN_SAMPLES * int(state["every_us"][0])
         if since_us >= max(HOLD_US, samples_us):
-            self.level.learn(self._taught(), state["peak"])
-        for contrasts, drift, size, scale in zip(self.changes, drifts, sizes, SCALES, strict=True):
-            if since_us >= max(LEARN_AFTER_US, samples_us) and _is_full(
+            self.level.learn(level_contrasts(state["history"], TAUGHT, RECENT, BEFORE))
+        for contrasts, drift, scale in zip(self.changes, drifts, SCALES, strict=True):
+            if since_us >= max(LEARN_AFTER_US, samples_us) and is_full(
                 state["ring"][:, RING - sum(scale) :], self._usable
             ):
-                contrasts.learn(drift[:, None], size)
+                contrasts.learn(drift[:, None])
 
-    def _taught(self) -> Float64:
-        """Returns the level contrasts at some samples of the slot that just ended."""
-        history = self.state["history"]
-        pair = history[:, 1:] + history[:, :-1]
-        four = pair[:, 2:] + pair[:, :-2]
-        end = TAUGHT - 3
-        before = (four[:, end - 4] + four[:, end - 8] + four[:, end - 12] + four[:, end - 16]) / BEFORE
-        contrast = four[:, end] / RECENT - before
-        return np.where(np.isnan(contrast), 0.0, contrast)
-
-
-def _is_full(table: Float64, usable: Bool) -> bool:
-    """Tells whether at least one usable metric has a whole row of values."""
-    return bool((np.isfinite(table).all(axis=1) & usable).any())
-
-
-def _means_of_four(history: Float64) -> Float64:
-    """Returns for each of the newest SLOT samples the mean of the four before it."""
-    pair = history[:, 1:] + history[:, :-1]
-    four = pair[:, 2:] + pair[:, :-2]
-    return np.asarray(four[:, -SLOT - 1 : -1] / 4)
+    def _learn_tails(self, sizes: Sequence[Float64], jump: Float64) -> None:
+        """Lets the limits follow the largest residuals and jumps of the slot."""
+        state = self.state
+        self.level.learn_tail(state["peak"])
+        for contrasts, size in zip(self.changes, sizes, strict=False):
+            contrasts.learn_tail(size)
+        if self.level.count[0] >= WARMUP:
+            scale = state["scale"]
+            jumps = np.where(np.isfinite(jump) & (scale > 0), jump / np.where(scale > 0, scale, 1.0), state["jump"])
+            step = np.minimum(jumps, 2 * state["jump"]) - state["jump"]
+            state["jump"] += np.where(step > 0, PEAK_RISE, PEAK_FADE) * step
