@@ -1,0 +1,263 @@
+"""What `scripts/fuzz.py` feeds: sample inputs, ways to damage them, and the decoders, each with its own errors."""
+
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from headwater.ack import Ack, parse_ack
+from headwater.batch import Batch, DeadLetter, DeviceStatus
+from headwater.batch_arrow import batch_from_arrow, batch_to_arrow
+from headwater.batch_build import batch_from_frames
+from headwater.codec import decode_frame, encode_frame
+from headwater.codec_batch import Arrival, decode_batch
+from headwater.envelope import STORED, unseal
+from headwater.errors import CorruptStateError, DecodeError
+from headwater.frame import Anomaly, Block, Frame, Gap, Ledger
+from headwater.reasons import ClockQuality, GapReason, Severity
+from headwater.status import Status, parse_status
+from headwater.summary import summarize
+
+T0 = 1_700_000_000_000_000
+NUMBERS = (0, 1, 2, 7, 127, 128, 255, 65_535, 65_536, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 62, (1 << 63) - 1)
+
+Mutate = Callable[[random.Random, list[bytes]], bytes]
+
+
+def damage(draw: random.Random, seeds: list[bytes]) -> bytes:
+    """A seed with a few bytes changed, cut, repeated or taken from another seed; now and then only noise."""
+    if draw.random() < 0.05:
+        return draw.randbytes(draw.randrange(200))
+    data = bytearray(draw.choice(seeds))
+    for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
+        at = draw.randrange(len(data) + 1)
+        match draw.randrange(7):
+            case 0 if at < len(data):
+                data[at] ^= 1 << draw.randrange(8)
+            case 1 if at < len(data):
+                data[at] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
+            case 2:
+                data[at:at] = draw.randbytes(draw.randrange(1, 9))
+            case 3:
+                del data[at : at + draw.choice((1, 2, 8, 64))]
+            case 4:
+                data[at:at] = data[at : at + draw.randrange(1, 33)] * draw.choice((1, 2, 50))
+            case 5:
+                other = draw.choice(seeds)
+                start = draw.randrange(len(other) + 1)
+                data[at : at + 16] = other[start : start + draw.randrange(1, 65)]
+            case _:
+                number = draw.choice(NUMBERS).to_bytes(8, "little")[: draw.choice((1, 2, 4, 8))]
+                data[at : at + len(number)] = number
+    return bytes(data)
+
+
+def sealed(body: bytes) -> bytes:
+    """A payload with a right CRC around any message, so that damage reaches the layers behind it."""
+    body += b"\x7d"
+    return bytes((ord("H"), STORED)) + body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def damage_frame(draw: random.Random, seeds: list[bytes]) -> bytes:
+    """A damaged payload, a damaged message in a sound envelope, or a sound message with wild fields."""
+    choice = draw.random()
+    if choice < 0.3:
+        return damage(draw, seeds)
+    message = unseal(draw.choice(seeds))
+    message.ClearField("crc32")
+    if choice < 0.6:
+        return sealed(damage(draw, [message.SerializeToString()]))
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        wild(draw, message)
+    return sealed(message.SerializeToString())
+
+
+def wild(draw: random.Random, message: Any) -> None:
+    """Changes one field of a message, or of a message within it."""
+    fields = [(described.name, value) for described, value in message.ListFields()]
+    if not fields:
+        return
+    name, value = draw.choice(fields)
+    if isinstance(value, str | bytes | bool | int | float):
+        try:
+            setattr(message, name, wild_value(draw, value))
+        except ValueError:  # The field is unsigned or has 32 bits.
+            setattr(message, name, draw.choice((0, 1, 0x7FFF_FFFF)))
+    elif hasattr(value, "ListFields"):
+        wild(draw, value)
+    elif draw.random() < 0.2:
+        value.add().CopyFrom(draw.choice(value))
+    else:
+        wild(draw, draw.choice(value))
+
+
+def wild_value(draw: random.Random, value: str | bytes | bool | float) -> str | bytes | bool | float:
+    """Another value of the same type, seldom a good one."""
+    match value:
+        case str():
+            return draw.choice(("", "a", "A b", "x" * 300, "\0", "é"))
+        case bytes():
+            return draw.choice((b"", value + value, damage(draw, [value]), damage(draw, [value])))
+        case bool():
+            return not value
+        case int():
+            return draw.choice((*NUMBERS, value + 1, value - 1, -1, -(1 << 62)))
+        case float():
+            return draw.choice((0.0, -1.0, 1e-300, 1e6, float("inf"), float("nan")))
+
+
+def sample_frames() -> list[Frame]:
+    """Frames that use every part of the format."""
+    generator = np.random.default_rng(1)
+    value = np.round(np.cumsum(generator.normal(0, 0.02, (3, 20)), axis=1) + 20, 2)
+    names = ("flow", "pressure/in", "temp")
+    steady = T0 + 1_000_000 * np.arange(20)
+    quality = generator.choice(np.array([0, 0, 1, 65, 255], np.uint8), (3, 20))
+    odd = value.copy()
+    odd[0, 3], odd[1] = -0.0, generator.normal(size=20)
+    odd[2] = value[2].astype(np.float32)
+    uneven = T0 + np.cumsum(generator.integers(1, 5_000_000, 20))
+    wave = Block(("v",), T0 + np.floor(np.arange(64) * 1e6 / 3200.0).astype(np.int64), odd[:1, :1] + np.ones((1, 64)))
+    panes = summarize(
+        names, np.repeat(np.arange(3, dtype=np.int32), 20), np.tile(steady, 3), value.ravel(), width_us=5_000_000,
+        with_sketch=True,
+    )  # fmt: skip
+    anomaly = Anomaly("flow", T0, "level", Severity.WARNING, True, 1.5, 2.0, 1.0, 0.5, 1.5, "too high")
+    gap = Gap(7, 3, 5, GapReason.SPOOL_FULL, 300, T0)
+    base = Frame("north", "pump-1", 7, 3, T0, ClockQuality.SYNCED, 2, ledger=Ledger(60, 1, 2, {"overload": 3}))
+    return [
+        replace(base, blocks=(Block(names, steady, value),)),
+        replace(base, blocks=(Block(names, uneven, odd, quality, ("raw", "swing:0.05", "burst")),)),
+        replace(base, blocks=(replace(wave, rate_hz=3200.0), Block(names[:1], steady[:1], value[:1, :1]))),
+        replace(base, summaries=panes, anomalies=(anomaly,), gaps=(gap,)),
+        base,
+    ]
+
+
+def sample_batch() -> Batch:
+    """A batch that uses every column."""
+    batch = batch_from_frames([(frame, T0, 100) for frame in sample_frames()[:4]], shard=1, made_us=T0)
+    letter = DeadLetter(T0, "schema", "gateway", "hw/1/a/b/frame", "why", "a", "b", 1, 2, 3, b"\0\1")
+    return replace(batch, dead_letters=(letter,), statuses=(DeviceStatus("a", "b", T0, online=True),))
+
+
+def run_batch(data: bytes) -> str:
+    """A damaged frame between two good ones, which must both come through."""
+    good = Arrival("north", "pump-1", GOOD, T0)
+    batch, rejects = decode_batch([good, Arrival("north", "pump-1", data, T0), good], shard=0, made_us=T0)
+    assert len(batch) in (2, 3), f"{len(batch)} frames of 3"
+    assert batch.seq[0] == batch.seq[-1] == 3, "a good frame was lost"
+    assert np.isfinite(batch.value).all()
+    assert len(batch) == 3 or any(reject.index == 1 for reject in rejects), "a frame vanished"
+    return str(rejects[0].reason) if rejects else "read"
+
+
+GOOD = encode_frame(sample_frames()[0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """A decoder, what it may raise, and how its seeds are damaged."""
+
+    run: Callable[[bytes], object]
+    seeds: list[bytes]
+    allowed: tuple[type[Exception], ...] = (DecodeError,)
+    mutate: Mutate = field(default=damage)
+
+
+def frame_target() -> Target:
+    return Target(decode_frame, [encode_frame(frame) for frame in sample_frames()], mutate=damage_frame)
+
+
+def batch_target() -> Target:
+    return Target(run_batch, [encode_frame(frame) for frame in sample_frames()], (), damage_frame)
+
+
+def arrow_target() -> Target:
+    batch = sample_batch()
+    small = batch_from_frames([(sample_frames()[0], T0, 1)], shard=0, made_us=T0)
+    seeds = [batch_to_arrow(batch), batch_to_arrow(small), batch_to_arrow(small, compression="lz4")]
+    return Target(batch_from_arrow, seeds)
+
+
+def ack_target() -> Target:
+    acks = [Ack(7, 3, ((5, 6), (9, 9)), "store", "a1"), Ack((1 << 64) - 1, 0, (), "backbone", "")]
+    return Target(parse_ack, [ack.to_json() for ack in acks])
+
+
+def status_target() -> Target:
+    metrics = {"flow": {"unit": "m3/h", "lo": 0, "hi": 10.5, "reduction": "raw"}}
+    return Target(
+        parse_status, [Status(online=True, epoch=7, assigned=3, metrics=metrics).to_json(), b'{"online":false}']
+    )
+
+
+def json_target() -> Target:
+    from gateway.foreign_json import read_json  # noqa: PLC0415 - a part that may be absent is skipped, not required
+
+    seeds = [
+        b'{"flow": 1.5, "temp": -3}',
+        b'{"ts": 1700000000000, "values": {"flow": 1.5}}',
+        b'[{"ts": 1700000000, "values": {"a": true}}, {"b": 1e3}]',
+        b'[{"bn": "urn:dev:x:", "bt": 1.7e9, "n": "t", "u": "Cel", "v": 23.1}, {"n": "h", "t": 1, "v": 67}]',
+    ]
+    return Target(lambda data: read_json(data, "north", "pump-1", T0), seeds)
+
+
+def mqtt_seeds() -> list[bytes]:
+    packets = (
+        "101000044d5154540402003c000470756d70",  # CONNECT 3.1.1
+        "101100044d5154540502003c00000470756d70",  # CONNECT 5
+        "320d0003612f62000a00" + b"hello".hex(),  # PUBLISH
+        "820800010003612f6201",  # SUBSCRIBE
+        "8209000100000003612f6201",
+        "4002000a",
+        "c000",
+        "e000",
+    )
+    return [bytes.fromhex(packet) for packet in packets]
+
+
+def mqtt311_target() -> Target:
+    from gateway import mqtt311, wire  # noqa: PLC0415
+
+    def run(data: bytes) -> object:
+        view = memoryview(data)
+        end = wire.packet_end(view, 0, 1 << 20)
+        return mqtt311.read(view[:end]) if 0 < end <= len(data) else "incomplete"
+
+    return Target(run, mqtt_seeds(), (ValueError, IndexError))  # What the session takes for a bad packet.
+
+
+def mqtt5_target() -> Target:
+    from gateway import wire  # noqa: PLC0415
+
+    def run(data: bytes) -> object:
+        view = memoryview(data)
+        end = wire.packet_end(view, 0, 1 << 20)
+        return wire.check_mqtt5(view[:end]) if 0 < end <= len(data) else "incomplete"
+
+    return Target(run, mqtt_seeds(), (ValueError, IndexError))  # What the session takes for a bad packet.
+
+
+def varint_target() -> Target:
+    from headwater.io.store_sqlite_blob import from_varints, to_varints  # noqa: PLC0415
+
+    data, _ = to_varints(np.array([0, -1, 300, 1 << 40], np.int64))
+    return Target(from_varints, [data], (CorruptStateError,))
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "frame": frame_target,
+    "decode_batch": batch_target,
+    "arrow": arrow_target,
+    "ack": ack_target,
+    "status": status_target,
+    "json": json_target,
+    "mqtt311": mqtt311_target,
+    "mqtt5": mqtt5_target,
+    "varints": varint_target,
+}
