@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headwater.frame import Float64, Int64, Summaries
+from headwater.frame import Float64, Int32, Int64, Summaries
+from headwater.sketch import add_counts, bucket
 
 Bool = npt.NDArray[np.bool_]
+Sketch = tuple[Int32, Int64]  # Keys, ascending, and counts.
+
+NO_SKETCH: Sketch = (np.empty(0, np.int32), np.empty(0, np.int64))
 
 NEVER = np.iinfo(np.int64).min // 4
 PARTS = ("count", "mean", "m2", "min", "max", "first", "last", "first_us", "last_us")
@@ -21,11 +25,12 @@ class PaneSummaries:
     Args:
         names: of the metrics, a row each.
         width_us: int64 (rows,).
+        with_sketch: whether a row's panes carry a quantile sketch (`headwater.sketch`).
 
     mean and m2 are merged after Chan, Golub, LeVeque 1979 and don't depend on block sizes beyond 1e-12.
     """
 
-    def __init__(self, names: Sequence[str], width_us: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], width_us: Sequence[int], with_sketch: Sequence[bool]) -> None:
         self._names = tuple(names)
         self._width_us: Int64 = np.array(width_us, np.int64)
         self._pane = np.full(len(names), NEVER, np.int64)
@@ -33,7 +38,8 @@ class PaneSummaries:
             part: np.zeros(len(names), np.int64 if part in {"count", "first_us", "last_us"} else np.float64)
             for part in PARTS
         }
-        self._closed: list[tuple[Int64, Int64, Parts]] = []
+        self._sketch: dict[int, Sketch] = {row: NO_SKETCH for row, wanted in enumerate(with_sketch) if wanted}
+        self._closed: list[tuple[Int64, Int64, Parts, list[Sketch]]] = []
 
     @property
     def pending(self) -> int:
@@ -75,11 +81,25 @@ class PaneSummaries:
         }
         for part in PARTS:
             self._open[part][rows] = np.where(fresh, new[part], merged[part])
+        if self._sketch:
+            self._count(rows, value, wanted)
+
+    def _count(self, rows: Int64, value: Float64, wanted: Bool) -> None:
+        """Adds the wanted readings to the sketches of those rows that carry one."""
+        for local, row in enumerate(rows.tolist()):
+            if row in self._sketch:
+                key, count = self._sketch[row]
+                new = bucket(value[local][wanted[local]])
+                keys, counts = np.concatenate([key, new]), np.concatenate([count, np.ones(len(new), np.int64)])
+                self._sketch[row] = add_counts(np.zeros(len(keys), np.int64), keys, counts, 1)[1:]
 
     def _close(self, rows: Int64) -> None:
         if len(rows):
-            self._closed.append((rows, self._pane[rows], {part: self._open[part][rows].copy() for part in PARTS}))
+            sketches = [self._sketch.get(row, NO_SKETCH) for row in rows.tolist()]
+            parts = {part: self._open[part][rows].copy() for part in PARTS}
+            self._closed.append((rows, self._pane[rows], parts, sketches))
             self._open["count"][rows] = 0
+            self._sketch.update((row, NO_SKETCH) for row in rows.tolist() if row in self._sketch)
 
     def close(self, end_us: int) -> None:
         """Closes the panes that ended at `end_us` or before."""
@@ -90,18 +110,22 @@ class PaneSummaries:
         if not self._closed:
             return Summaries.empty()
         closed, self._closed = self._closed, []
-        rows = np.concatenate([row for row, _, _ in closed])
-        parts = {part: np.concatenate([parts[part] for _, _, parts in closed]) for part in PARTS}
-        order = np.lexsort((rows, np.concatenate([start for _, start, _ in closed])))
+        rows = np.concatenate([row for row, _, _, _ in closed])
+        parts = {part: np.concatenate([parts[part] for _, _, parts, _ in closed]) for part in PARTS}
+        order = np.lexsort((rows, np.concatenate([start for _, start, _, _ in closed])))
+        loose = [sketch for _, _, _, sketches in closed for sketch in sketches]
+        sketches = [loose[i] for i in order.tolist()]
+        sketch_start = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(keys) for keys, _ in sketches], out=sketch_start[1:])
         used, metric = np.unique(rows[order], return_inverse=True)
         return Summaries(
             metrics=tuple(self._names[row] for row in used.tolist()),
             metric=metric.astype(np.int32),
-            start_us=np.concatenate([start for _, start, _ in closed])[order],
+            start_us=np.concatenate([start for _, start, _, _ in closed])[order],
             width_us=self._width_us[rows[order]],
-            sketch_start=np.zeros(len(rows) + 1, np.int64),
-            sketch_key=np.empty(0, np.int32),
-            sketch_count=np.empty(0, np.int64),
+            sketch_start=sketch_start,
+            sketch_key=np.concatenate([keys for keys, _ in sketches]),
+            sketch_count=np.concatenate([counts for _, counts in sketches]),
             **{part: column[order] for part, column in parts.items()},
         )
 

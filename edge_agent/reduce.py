@@ -84,7 +84,8 @@ class Reducer:
             if reduction.epsilon_bounded
         }
         self._summary = [name for name, reduction in self._reduction.items() if reduction.kind == "summary"]
-        self._panes = PaneSummaries(self._summary, [self._reduction[name].width_us for name in self._summary])
+        asked = [self._reduction[name] for name in self._summary]
+        self._panes = PaneSummaries(self._summary, [r.width_us for r in asked], [r.with_sketch for r in asked])
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._bursts: list[tuple[int, int]] = []
 

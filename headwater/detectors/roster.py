@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -119,29 +117,6 @@ class StateTable:
             if column.dtype != np.dtype(field.dtype) or column.shape[1:] != tail or len(lengths) != 1:
                 raise CorruptStateError(f"state column {name} is {column.dtype} {column.shape}")
         self._columns = {name: np.array(columns[name]) for name in self._fields}
-
-
-def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
-    """Writes named arrays as one deterministic byte string (an uncompressed npz, no pickles)."""
-    buffer = BytesIO()
-    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def unpack_arrays(data: bytes) -> dict[str, Array]:
-    """Reads what `pack_arrays` wrote.
-
-    >>> unpack_arrays(pack_arrays({"a": np.arange(2)}))["a"].tolist()
-    [0, 1]
-
-    Raises:
-        CorruptStateError: the bytes are not that.
-    """
-    try:
-        with np.load(BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise CorruptStateError(f"state of {len(data)} bytes can't be read: {error}") from error
 
 
 def slot_pieces(position: Int64, steps: int, slot: int) -> Iterator[tuple[slice | Int64, int, int, bool]]:

@@ -6,6 +6,7 @@ from edge_agent.reduction import parse_reduction
 from headwater.errors import SettingsError
 from headwater.frame import Block
 from headwater.metric import Metric
+from headwater.sketch import quantile_of_counts
 
 START_US = 1_700_000_000_000_000
 
@@ -133,3 +134,26 @@ def test_panes_agree_with_numpy_on_every_prefix():
         assert (s.min[i], s.max[i], s.first[i], s.last[i]) == (x.min(), x.max(), x[0], x[-1])
         assert (s.first_us[i], s.last_us[i]) == (times[inside][0], times[inside][-1])
     assert seen == (quality == 0).sum()
+
+
+def test_panes_carry_a_quantile_sketch_where_one_was_asked_for():
+    value = np.random.default_rng(1).lognormal(0, 1, (2, 100))
+    metrics = [Metric("a", reduction="summary:50s:sketch"), Metric("b", reduction="summary:50s")]
+    reducer = Reducer(metrics)
+    outs = [reducer.push(block(value[:, at : at + 7], ("a", "b"), at)).summaries for at in range(0, 100, 7)]
+    outs.append(reducer.flush(0).summaries)
+    found = 0
+    for summaries in outs:
+        for row in range(len(summaries)):
+            own = slice(summaries.sketch_start[row], summaries.sketch_start[row + 1])
+            key, count = summaries.sketch_key[own], summaries.sketch_count[own]
+            if summaries.metrics[summaries.metric[row]] == "b":
+                assert len(key) == 0
+                continue
+            found += 1
+            at = int(summaries.start_us[row] - START_US) // 1_000_000
+            inside = np.sort(value[0, max(0, at) : at + 50])
+            assert count.sum() == summaries.count[row] == len(inside)
+            assert (np.diff(key) > 0).all()
+            assert quantile_of_counts(key, count, 0.5) == pytest.approx(inside[(len(inside) - 1) // 2], rel=0.02)
+    assert found == 2
