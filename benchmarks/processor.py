@@ -131,7 +131,8 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
         runs,
     )
     # The same number of readings of few devices and of many.
-    few, many = workload(10, seconds * 50), workload(5_000, seconds // 10)
+    each = seconds // 100 * 10
+    few, many = workload(10, each * 500), workload(5_000, each)
     size = sum(batch.reading_count for batch in few)
     assert size == sum(batch.reading_count for batch in many)
     spread = medians({"few": lambda: stepped(few, ("1m",)), "many": lambda: stepped(many, ("1m",))}, size, runs)

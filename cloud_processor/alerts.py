@@ -107,12 +107,14 @@ class Alerts:
     def _judge_health(self, table: PointTable) -> None:
         limits, fields = self._limits, table.fields
         matters = (fields["health"] < limits.health_lo) | (fields["rul_lo"] < limits.lead_h)
+        # Of the others only machines that an alert fires for, or may by a row of this table, can have news.
+        device = table.tags["device"]
+        is_busy = np.zeros(len(device.dictionary), bool)
+        is_busy[device.code[matters]] = True
         if self._firing or self._short:
-            # Of the others only machines that an alert fires for, or is about to, can have news.
-            busy = {device for _, device, _ in [*self._firing, *self._short]}
-            device = table.tags["device"]
-            matters |= np.array([name in busy for name in device.dictionary], bool)[device.code]
-        rows = np.flatnonzero(matters)
+            busy = {name for _, name, _ in [*self._firing, *self._short]}
+            is_busy |= np.array([name in busy for name in device.dictionary], bool)
+        rows = np.flatnonzero(is_busy[device.code])
         names = ([table.tags[tag].dictionary[at] for at in table.tags[tag].code[rows].tolist()] for tag in _HEALTH_TAGS)
         columns = (column[rows].tolist() for column in (table.time_us, *(fields[name] for name in _HEALTH_FIELDS)))
         for site, device_name, part, time_us, health, life, low in zip(*names, *columns, strict=True):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cloud_processor.health_trend import Trend, life_of
+from cloud_processor.health_trend import Life, Trend, life_of
 from headwater.arrivals import NEVER_US, Arrivals, Progress
 from headwater.column_order import grown
 from headwater.frame import Float64, Int64
@@ -85,6 +85,16 @@ class HealthModel:
         if any(part in metric for part in self.regime):
             return ROLE_REGIME
         return ROLE_FEATURE if self.component_of(metric) else ROLE_IGNORED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Report:
+    """What one time's windows say of some components."""
+
+    end_us: int
+    parts: Int64
+    distance: Float64
+    life: Life
 
 
 class Health:
@@ -161,28 +171,25 @@ class Health:
         mean = np.asarray(table.fields["mean"], np.float64)
         rows = np.flatnonzero(fresh & np.isfinite(mean))
         series = self._series_of(table, rows, directory)
-        found: list[PointTable] = []
+        found: list[_Report] = []
         times = table.time_us[rows]
         for time_us in np.unique(times).tolist():
             at = times == time_us
-            found += self._judge_window(time_us + self._model.window_us, series[at], mean[rows[at]], directory)
-        return found
+            report = self._judge_window(time_us + self._model.window_us, series[at], mean[rows[at]], directory)
+            if report is not None:
+                found.append(report)
+        return self._table(found, directory)
 
     def _series_of(self, table: PointTable, rows: Int64, directory: Directory) -> Int64:
-        pairs = [table.tags[tag] for tag in ("site", "device", "metric")]
-        site, name, metric = (tag.code[rows].astype(np.int64) for tag in pairs)
-        names, kinds = len(pairs[1].dictionary), len(pairs[2].dictionary)
-        codes, inverse = np.unique((site * names + name) * kinds + metric, return_inverse=True)
-        devices = np.empty(len(codes), np.int32)
-        metrics = np.empty(len(codes), np.int32)
-        for i, code in enumerate(codes.tolist()):
-            place, kind = divmod(code, kinds)
-            device = pairs[0].dictionary[place // names], pairs[1].dictionary[place % names]
-            devices[i] = directory.devices.id(device)
-            metrics[i] = directory.metrics.id(pairs[2].dictionary[kind])
-        return directory.series(devices, metrics)[inverse].astype(np.int64)
+        site, name, metric = (table.tags[tag] for tag in ("site", "device", "metric"))
+        names = len(name.dictionary)
+        pairs, inverse = np.unique(site.code[rows].astype(np.int64) * names + name.code[rows], return_inverse=True)
+        places = [(site.dictionary[pair // names], name.dictionary[pair % names]) for pair in pairs.tolist()]
+        devices = np.array([directory.devices.id(place) for place in places], np.int32)
+        metrics = np.array([directory.metrics.id(text) for text in metric.dictionary], np.int32)
+        return directory.series(devices[inverse], metrics[metric.code[rows]]).astype(np.int64)
 
-    def _judge_window(self, end_us: int, series: Int64, mean: Float64, directory: Directory) -> list[PointTable]:
+    def _judge_window(self, end_us: int, series: Int64, mean: Float64, directory: Directory) -> _Report | None:
         device = directory.device_of_series[series]
         role = self._role[series]
         self._note_operation(series, mean, device, end_us)
@@ -193,13 +200,13 @@ class Health:
         self._learn(series[~is_learnt], x[~is_learnt], regime[~is_learnt])
         series, x, regime = series[is_learnt], x[is_learnt], regime[is_learnt]
         if not len(series):
-            return []
+            return None
         z = self._deviation(series, x, regime)
         self._distance[series] += self._model.smoothing * (z - self._distance[series])
         parts = np.unique(self._component[series])
         distance = np.zeros(len(self._parts))
         np.maximum.at(distance, self._component[series], np.abs(self._distance[series]))
-        return self._rows(end_us, parts, distance[parts], directory)
+        return self._report(end_us, parts, distance[parts])
 
     def _note_operation(self, series: Int64, mean: Float64, device: Int64, end_us: int) -> None:
         """Keeps each machine's operating point and for how long it has been in service."""
@@ -243,27 +250,37 @@ class Health:
         deviation = (x - mean_x - slope * off) / np.sqrt(variance)
         return np.asarray(np.clip(deviation, -1e3, 1e3), np.float64)
 
-    def _rows(self, end_us: int, parts: Int64, distance: Float64, directory: Directory) -> list[PointTable]:
-        model = self._model
+    def _report(self, end_us: int, parts: Int64, distance: Float64) -> _Report | None:
+        """Enters distances into the trends; says where they lead when it is time for that."""
         self._trend.add(parts, end_us, distance)
-        if end_us % model.report_every_us >= model.window_us:
+        if end_us % self._model.report_every_us >= self._model.window_us:
+            return None
+        return _Report(
+            end_us, parts, distance, life_of(self._trend, parts, self._model.distance_failed, self._model.horizon_h)
+        )
+
+    def _table(self, reports: list[_Report], directory: Directory) -> list[PointTable]:
+        """All reports of a record as one table, in order of time."""
+        if not reports:
             return []
-        life = life_of(self._trend, parts, model.distance_failed, model.horizon_h)
-        beyond = np.maximum(distance - 1.0, 0.0)
-        health = 100.0 / (1.0 + (beyond / (model.distance_half - 1.0)) ** 2)
+        model = self._model
+        parts = np.concatenate([report.parts for report in reports])
+        beyond = np.maximum(np.concatenate([report.distance for report in reports]) - 1.0, 0.0)
         names = tuple(model.components)
         device = np.array([self._parts[at][0] for at in parts.tolist()], np.int64)
         component = np.array([names.index(self._parts[at][1]) for at in parts.tolist()], np.int32)
         tags = directory.device_tags(device) | {"component": TagColumn(names, component)}
+        lives = [report.life for report in reports]
         fields = {
-            "health": health,
-            "rul_h": life.hours,
-            "rul_lo": life.low,
-            "rul_hi": life.high,
-            "p_fail": life.p_fail,
-            "model": life.model,
+            "health": 100.0 / (1.0 + (beyond / (model.distance_half - 1.0)) ** 2),
+            "rul_h": np.concatenate([life.hours for life in lives]),
+            "rul_lo": np.concatenate([life.low for life in lives]),
+            "rul_hi": np.concatenate([life.high for life in lives]),
+            "p_fail": np.concatenate([life.p_fail for life in lives]),
+            "model": np.concatenate([life.model for life in lives]),
         }
-        return [PointTable("health", np.full(len(parts), end_us), tags, fields)]
+        time_us = np.repeat([report.end_us for report in reports], [len(report.parts) for report in reports])
+        return [PointTable("health", time_us, tags, fields)]
 
     def snapshot(self) -> bytes:
         """Baselines, distances and trends."""

@@ -14,6 +14,7 @@ from headwater.column_order import group_starts
 from headwater.frame import Float64, Int64
 
 PIECES_MAX = 8  # So many sorted pieces may wait before they are merged.
+SPARSE = 32  # Of more codes a series than this, few are wanted.
 KEY_BITS = 18  # A key of `headwater.sketch` and its sign.
 KEY_OFFSET = 1 << (KEY_BITS - 1)
 KEY_MASK = (1 << KEY_BITS) - 1
@@ -128,12 +129,23 @@ class BucketCounts:
 
 
 def _taken(codes: Int64, counts: Int64, series: Int64) -> tuple[Int64, Int64]:
-    low = np.searchsorted(codes, series << KEY_BITS)
-    length = np.searchsorted(codes, (series + 1) << KEY_BITS) - low
-    total = int(length.sum())
-    row = np.repeat(np.arange(len(series)), length)
-    at = np.arange(total) + np.repeat(low - (np.cumsum(length) - length), length)
-    return row << KEY_BITS | codes[at] & KEY_MASK, counts[at]
+    if not len(codes) or not len(series):
+        return codes[:0], counts[:0]
+    if SPARSE * len(series) < len(codes):
+        low = np.searchsorted(codes, series << KEY_BITS)
+        length = np.searchsorted(codes, (series + 1) << KEY_BITS) - low
+        row = np.repeat(np.arange(len(series)), length)
+        at = np.arange(len(row)) + np.repeat(low - (np.cumsum(length) - length), length)
+        return row << KEY_BITS | codes[at] & KEY_MASK, counts[at]
+    # Where many of the codes are wanted, a table of places and a gather each cost less than searches.
+    owner = codes >> KEY_BITS
+    place = np.full(max(int(owner[-1]), int(series[-1])) + 1, -1)
+    place[series] = np.arange(len(series))
+    row = place[owner]
+    here = row >= 0
+    if here.all():
+        return row << KEY_BITS | codes & KEY_MASK, counts
+    return row[here] << KEY_BITS | codes[here] & KEY_MASK, counts[here]
 
 
 def merge_codes(pieces: list[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
@@ -167,6 +179,11 @@ class PaneState:
 
     def merge(self, series: Int64, moments: Moments) -> None:
         """Merges one group per series (ascending, distinct) into the pane."""
+        if not len(self.series):
+            # The sum gives a mean of -0.0 the sign that merging it into an empty group would.
+            self.series, self.moments = series.copy(), moments.take(np.arange(len(series)))
+            self.moments.mean += 0.0
+            return
         self.series, (self.moments,), at = placed(self.series, [self.moments], series)
         self.moments.merge_at(at, moments)
 

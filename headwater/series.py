@@ -165,5 +165,7 @@ class Directory:
 
 def _tag(names: list[str], code: Int32 | Int64) -> TagColumn:
     """A column of the names that really occur."""
-    used, again = np.unique(code, return_inverse=True)
-    return TagColumn(tuple(names[i] for i in used.tolist()), again.astype(np.int32))
+    occurs = np.zeros(len(names), bool)
+    occurs[code] = True
+    place = np.cumsum(occurs, dtype=np.int32) - np.int32(1)
+    return TagColumn(tuple(names[i] for i in np.flatnonzero(occurs).tolist()), place[code])
