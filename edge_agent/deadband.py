@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edge_agent.line import NEVER, Line, Point
+from edge_agent.line import NEVER, NOTHING, Line, Point
 
 
 class Deadband(Line):
@@ -15,6 +15,17 @@ class Deadband(Line):
     def __init__(self, epsilon: float, gap_max_us: int) -> None:
         super().__init__(epsilon, gap_max_us)
         self._last, self._last_us = 0.0, NEVER
+
+    def step(self, time_us: int, value: float) -> Sequence[Point]:
+        """Takes one good reading: as `push`, without its lists."""
+        error = abs(value - self._last)
+        if error <= self.epsilon and time_us < self._last_us + self._gap_max_us and not self._quality:
+            if error > self.error_max:  # noqa: PLR1730  written out, max costs more than the rest
+                self.error_max = error
+            self.seen += 1
+            self.suppressed += 1
+            return NOTHING
+        return self.push((time_us,), (value,))
 
     def _run(self, times_us: Sequence[int], values: Sequence[float]) -> list[Point]:
         points: list[Point] = []

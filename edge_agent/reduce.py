@@ -11,6 +11,7 @@ Detectors run before, on the raw samples.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from edge_agent.deadband import Deadband
 from edge_agent.line import Line, Point
 from edge_agent.pane_summary import PaneSummaries
 from edge_agent.reduction import Reduction, parse_reduction
+from edge_agent.sweep import is_worth_it, sweep
 from edge_agent.swing import Swing
 from headwater.frame import Block, Int64, Summaries, UInt8
 from headwater.instant import US_PER_S
@@ -31,6 +33,7 @@ GAP_MAX_US = 60 * US_PER_S
 BURSTS_MAX = 256
 PLANS_MAX = 1_024
 BURST = "burst"
+_is_burst = attrgetter("is_burst")
 SQUARE_MAX = 1e150  # A larger reading has no finite square: it is sent as it is, not in a pane.
 
 
@@ -57,8 +60,13 @@ class _Plan:
 
     raw: Int64
     lines: tuple[tuple[int, str, Line], ...]
+    swings: tuple[tuple[int, str, Swing], ...]
     summary: Int64
     summary_to: Int64
+
+
+# Points of one metric with one label: (name, is burst, times, values, quality codes or None if all are good).
+_Kept = tuple[str, bool, tuple[int, ...], Sequence[float], Sequence[int] | None]
 
 
 class Reducer:
@@ -111,20 +119,49 @@ class Reducer:
             blocks += _select(block, plan.raw, quality, quality[plan.raw] != MISSING)
             if len(plan.summary):
                 blocks += self._summarise(plan, block, quality, burst)
+        kept: list[_Kept] = []
+        suppressed = self._push_lines(plan, block, burst, kept)
+        blocks += self._gather(kept)
+        if not len(plan.summary):
+            return Reduced(blocks, suppressed=suppressed)
+        summaries = self._panes.take()
+        return Reduced(blocks, summaries, suppressed, int(summaries.count.sum()) if len(summaries) else 0)
+
+    def _push_lines(self, plan: _Plan, block: Block, burst: Bool | None, kept: list[_Kept]) -> int:
+        """Takes the rows that are lines; appends what is to send, returns how many readings are now left out."""
+        is_plain = block.quality is None and burst is None
+        lines, suppressed = plan.lines, 0
+        if is_plain and is_worth_it(len(plan.swings), len(block.time_us)):
+            swings = [(row, name, line) for row, name, line in plan.swings if line.is_good]
+            before = sum(line.suppressed for _, _, line in swings)
+            at = [row for row, _, _ in swings]
+            swept = sweep([line for _, _, line in swings], block.time_us, block.value[at])
+            suppressed = sum(line.suppressed for _, _, line in swings) - before
+            start, times_us, values = swept.start.tolist(), swept.time_us.tolist(), swept.value.tolist()
+            for (_, name, _), i, k in zip(swings, start, start[1:], strict=False):
+                if k > i:
+                    kept.append((name, False, tuple(times_us[i:k]), values[i:k], None))
+            done = set(at)
+            lines = tuple(line for line in lines if line[0] not in done)
         times_us = block.time_us.tolist()
+        if is_plain and len(times_us) == 1:
+            time_us, values = times_us[0], block.value[:, 0].tolist()
+            for row, name, line in lines:
+                before = line.suppressed
+                points = line.step(time_us, values[row])
+                suppressed += line.suppressed - before
+                if points:
+                    kept += _runs(name, points)
+            return suppressed
         bursts = None if burst is None else burst.tolist()
-        sent: list[tuple[str, list[Point]]] = []
-        suppressed = 0
-        for row, name, line in plan.lines:
+        for row, name, line in lines:
             before = line.suppressed
             codes = None if block.quality is None else block.quality[row].tolist()
             points = line.push(times_us, block.value[row].tolist(), codes, bursts)
             suppressed += line.suppressed - before
             if points:
-                sent.append((name, points))
-        blocks += self._gather(sent)
-        summaries = self._panes.take()
-        return Reduced(blocks, summaries, suppressed, int(summaries.count.sum()) if len(summaries) else 0)
+                kept += _runs(name, points)
+        return suppressed
 
     def flush(self, now_us: int) -> Reduced:
         """Gives out everything held back, whether or not it is due by `now_us`; the next readings start afresh.
@@ -146,20 +183,22 @@ class Reducer:
 
     def _drain(self, end_us: int) -> Reduced:
         before = sum(line.suppressed for line in self._lines.values())
-        sent = [(name, points) for name, line in self._lines.items() if (points := line.flush())]
+        kept = [run for name, line in self._lines.items() if (points := line.flush()) for run in _runs(name, points)]
         suppressed = sum(line.suppressed for line in self._lines.values()) - before
         self._panes.close(end_us)
         summaries = self._panes.take()
-        return Reduced(self._gather(sent), summaries, suppressed, int(summaries.count.sum()))
+        return Reduced(self._gather(kept), summaries, suppressed, int(summaries.count.sum()))
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:
         plan = self._plans.get(names)
         if plan is None:
             kinds = [self._reduction[name].kind if name in self._reduction else "raw" for name in names]
             summary = [i for i, kind in enumerate(kinds) if kind == "summary"]
+            lines = tuple((i, name, self._lines[name]) for i, name in enumerate(names) if name in self._lines)
             plan = _Plan(
                 np.array([i for i, kind in enumerate(kinds) if kind == "raw"], np.int64),
-                tuple((i, name, self._lines[name]) for i, name in enumerate(names) if name in self._lines),
+                lines,
+                tuple((i, name, line) for i, name, line in lines if isinstance(line, Swing)),
                 np.array(summary, np.int64),
                 np.array([self._summary.index(names[i]) for i in summary], np.int64),
             )
@@ -179,21 +218,20 @@ class Reducer:
             burst = inside if burst is None else burst | inside
         return burst if burst is not None and burst.any() else None
 
-    def _gather(self, sent: Sequence[tuple[str, list[Point]]]) -> list[Block]:
-        """Makes blocks of points: metrics with the same times and label share one."""
-        groups: dict[tuple[bool, tuple[int, ...]], list[tuple[str, list[Point]]]] = {}
-        for name, points in sent:
-            for is_burst, run in groupby(points, key=lambda point: point.is_burst):
-                part = list(run)
-                groups.setdefault((is_burst, tuple([point.time_us for point in part])), []).append((name, part))
+    def _gather(self, kept: Sequence[_Kept]) -> list[Block]:
+        """Makes blocks of what lines send: metrics with the same times and label share one."""
+        groups: dict[tuple[bool, tuple[int, ...]], list[_Kept]] = {}
+        for run in kept:
+            groups.setdefault((run[1], run[2]), []).append(run)
         blocks = []
         for (is_burst, times_us), members in groups.items():
-            value = np.array([[point.value for point in part] for _, part in members])
-            quality = np.array([[point.quality for point in part] for _, part in members], np.uint8)
-            metrics = tuple(name for name, _ in members)
-            labels = tuple(BURST if is_burst else self._text[name] for name in metrics)
-            times = np.array(times_us, np.int64)
-            blocks.append(Block(metrics, times, value, quality if quality.any() else None, labels))
+            value = np.array([run[3] for run in members])
+            quality = None
+            if any(run[4] for run in members):
+                quality = np.array([run[4] or (0,) * len(times_us) for run in members], np.uint8)
+            metrics = tuple([run[0] for run in members])
+            labels = (BURST,) * len(metrics) if is_burst else tuple([self._text[name] for name in metrics])
+            blocks.append(Block(metrics, np.array(times_us, np.int64), value, quality, labels))
         return sorted(blocks, key=lambda block: int(block.time_us[0])) if len(blocks) > 1 else blocks
 
     def _summarise(self, plan: _Plan, block: Block, quality: UInt8, burst: Bool | None) -> list[Block]:
@@ -208,6 +246,18 @@ class Reducer:
             return []
         chosen = _select(block, plan.summary, quality, exact)
         return [replace(part, reductions=(BURST,) * len(part.metrics)) for part in chosen]
+
+
+def _runs(name: str, points: Sequence[Point]) -> list[_Kept]:
+    """Divides a metric's points where the label changes."""
+    if len(points) == 1:
+        ((time_us, value, quality, is_burst),) = points
+        return [(name, is_burst, (time_us,), (value,), (quality,) if quality else None)]
+    found: list[_Kept] = []
+    for is_burst, run in groupby(points, key=_is_burst):
+        times_us, values, qualities, _ = zip(*run, strict=True)
+        found.append((name, is_burst, times_us, values, qualities if any(qualities) else None))
+    return found
 
 
 def _select(block: Block, index: Int64, quality: UInt8, wanted: Bool) -> list[Block]:

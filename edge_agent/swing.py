@@ -14,7 +14,7 @@ Sending the *reading* before instead (swinging door as commonly coded) breaks th
 from collections.abc import Sequence
 from math import floor, inf, log10
 
-from edge_agent.line import NEVER, Line, Point
+from edge_agent.line import NEVER, NOTHING, Line, Point
 
 HELD_MAX = 1_024  # A segment ends after so many readings; they are held for the audit.
 ROUNDING = 2.0**-50  # Part of a value that float64 arithmetic along the line may cost.
@@ -40,42 +40,68 @@ class Swing(Line):
 
     def __init__(self, epsilon: float, gap_max_us: int) -> None:
         super().__init__(epsilon, gap_max_us)
-        self._quantum = quantum(epsilon)
-        self._cone = epsilon * (1 - 1e-9) - self._quantum / 2
-        self._pivot, self._pivot_us = 0.0, NEVER
-        self._lower, self._upper = -inf, inf
-        self._held_us: list[int] = []
-        self._held: list[float] = []
+        self.gap_max_us = gap_max_us
+        self.quantum = quantum(epsilon)
+        self.cone = epsilon * (1 - 1e-9) - self.quantum / 2
+        self.pivot, self.pivot_us = 0.0, NEVER
+        self.lower, self.upper = -inf, inf
+        self.held: tuple[list[int], list[float]] = ([], [])  # Times and values of the open segment.
+
+    def step(self, time_us: int, value: float) -> Sequence[Point]:
+        """Takes one good reading: as `push`, without its lists."""
+        if not self._quality:
+            held_us, held = self.held
+            span, rise, pivot = time_us - self.pivot_us, value - self.pivot, self.pivot
+            reach = self.cone - (abs(value) + abs(pivot)) * ROUNDING
+            lower, upper = (rise - reach) / span, (rise + reach) / span
+            # Written out, because max and min cost more than all the rest.
+            if lower < self.lower:  # noqa: PLR1730
+                lower = self.lower
+            if upper > self.upper:  # noqa: PLR1730
+                upper = self.upper
+            if lower <= upper and reach > 0 and span <= self.gap_max_us and len(held) < HELD_MAX:
+                self.lower, self.upper = lower, upper
+                held_us.append(time_us)
+                held.append(value)
+                self.seen += 1
+                return NOTHING
+        return self.push((time_us,), (value,))
 
     def _run(self, times_us: Sequence[int], values: Sequence[float]) -> list[Point]:
         points: list[Point] = []
-        held_us, held, gap_max_us = self._held_us, self._held, self._gap_max_us
+        gap_max_us, cone = self.gap_max_us, self.cone
+        held_us, held = self.held
+        pivot, pivot_us, lowest, highest = self.pivot, self.pivot_us, self.lower, self.upper
         for time_us, value in zip(times_us, values, strict=True):
             while True:
-                span, rise = time_us - self._pivot_us, value - self._pivot
-                reach = self._cone - (abs(value) + abs(self._pivot)) * ROUNDING
+                span, rise = time_us - pivot_us, value - pivot
+                reach = cone - (abs(value) + abs(pivot)) * ROUNDING
                 lower, upper = (rise - reach) / span, (rise + reach) / span
-                # Written out: max and min cost more than all the rest.
-                lower = max(lower, self._lower)
-                upper = min(upper, self._upper)
+                if lower < lowest:  # noqa: PLR1730
+                    lower = lowest
+                if upper > highest:  # noqa: PLR1730
+                    upper = highest
                 if lower <= upper and reach > 0 and span <= gap_max_us and len(held) < HELD_MAX:
-                    self._lower, self._upper = lower, upper
+                    lowest, highest = lower, upper
                     held_us.append(time_us)
                     held.append(value)
                     break
                 if not held:
                     points.append(Point(time_us, value, self._line_quality, False))
-                    self._pivot, self._pivot_us = value, time_us
+                    pivot, pivot_us = value, time_us
                     break
+                self.pivot, self.pivot_us, self.lower, self.upper = pivot, pivot_us, lowest, highest
                 points.append(self._end())
+                pivot, pivot_us, lowest, highest = self.pivot, self.pivot_us, self.lower, self.upper
+        self.pivot, self.pivot_us, self.lower, self.upper = pivot, pivot_us, lowest, highest
         return points
 
     def _end(self) -> Point:
         """Ends the segment at its newest reading, which becomes the pivot, and audits it."""
-        held_us, held, pivot, pivot_us = self._held_us, self._held, self._pivot, self._pivot_us
+        (held_us, held), pivot, pivot_us = self.held, self.pivot, self.pivot_us
         time_us = held_us[-1]
         span = time_us - pivot_us
-        slope = min(max((held[-1] - pivot) / span, self._lower), self._upper)
+        slope = min(max((held[-1] - pivot) / span, self.lower), self.upper)
         end = self._rounded(pivot + slope * span)
         slope = (end - pivot) / span
         error = max([abs(pivot + slope * (at - pivot_us) - value) for at, value in zip(held_us, held, strict=True)])
@@ -83,22 +109,22 @@ class Swing(Line):
         self.suppressed += len(held) - 1
         held_us.clear()
         held.clear()
-        self._pivot, self._pivot_us, self._lower, self._upper = end, time_us, -inf, inf
+        self.pivot, self.pivot_us, self.lower, self.upper = end, time_us, -inf, inf
         return Point(time_us, end, self._line_quality, False)
 
     def _rounded(self, value: float) -> float:
-        scaled = value / self._quantum
+        scaled = value / self.quantum
         if abs(scaled) >= EXACT_MAX:
             return value
         # Division by a whole number gives the double nearest to the decimal, multiplication by 0.01 would not.
-        return round(scaled) / round(1 / self._quantum) if self._quantum < 1 else round(scaled) * self._quantum
+        return round(scaled) / round(1 / self.quantum) if self.quantum < 1 else round(scaled) * self.quantum
 
     def _exact(self, time_us: int, value: float) -> list[Point]:
-        points = [self._end()] if self._held else []
-        self._pivot, self._pivot_us = value, time_us
+        points = [self._end()] if self.held[0] else []
+        self.pivot, self.pivot_us = value, time_us
         return points
 
     def _finish(self) -> list[Point]:
-        points = [self._end()] if self._held else []
-        self._pivot, self._pivot_us = 0.0, NEVER
+        points = [self._end()] if self.held[0] else []
+        self.pivot, self.pivot_us = 0.0, NEVER
         return points
