@@ -45,16 +45,17 @@ class Contrasts:
     def residuals(self, contrast: Float64) -> Float64:
         """Returns float64 (m, n) residuals in standard deviations; 0 while there is too little experience.
 
-        Products are added metric by metric (numpy does so along the outer axis), not by a matrix product, whose
-        rounding would depend on n; a lone column is doubled for the same reason.
+        Products are added metric by metric (numpy does so along an outer axis), not by a matrix product, whose
+        rounding would depend on n; a lone column takes the metrics that are added as the outer axis for that reason.
         """
-        n = contrast.shape[1]
         if self.count[0] < WARMUP:
             return np.zeros(contrast.shape)
-        if n == 1:
-            contrast = np.repeat(contrast, 2, axis=1)
-        residual: Float64 = np.add.reduce(self.weight[:, :, None] * contrast[None, :, :], axis=1)
-        return residual[:, :n]
+        residual: Float64
+        if contrast.shape[1] == 1:
+            residual = np.add.reduce(np.multiply(self.weight.T, contrast, order="C"), axis=0)
+            return residual[:, None]
+        residual = np.add.reduce(self.weight[:, :, None] * contrast[None, :, :], axis=1)
+        return residual
 
     def lone_residuals(self, contrast: Float64) -> Float64:
         """Returns float64 (m, n) contrasts in their own standard deviations: for when the other metrics can't help."""

@@ -111,10 +111,10 @@ class Lane:
         value = self._filled(value, present)
         tail = np.concatenate([state["history"], value], axis=1)
         state["history"] = tail[:, -HISTORY:]
-        pair = tail[:, 1:] + tail[:, :-1]
-        four: Float64 = (
-            pair[:, 2:] + pair[:, :-2]
-        )  # four[:, i] is the sum of samples i … i + 3; the last is the newest.
+        # Sums of four for what the newest k samples look back on: the last of them ends at the newest sample.
+        recent = tail[:, -(k + BEFORE + RECENT - 1) :]
+        pair = recent[:, 1:] + recent[:, :-1]
+        four: Float64 = pair[:, 2:] + pair[:, :-2]
         end = four.shape[1]
 
         def ended(ago: int, width: int = k) -> Float64:
