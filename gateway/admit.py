@@ -11,7 +11,7 @@ Pure: the same group and time give the same records. All of them go into one ato
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -22,17 +22,18 @@ from gateway.inbound import Inbound
 from gateway.letters import LetterBook, bundle, letter_record, shortened
 from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
-from headwater.batch_arrow import batch_to_arrow
+from headwater.batch_arrow import Compression, batch_to_arrow
 from headwater.batch_build import batch_from_frames, concat_batches, take_frames
-from headwater.codec_batch import Arrival, Reject, decode_batch
+from headwater.codec_batch import Arrival, Portion, decode_portion
 from headwater.errors import DecodeError
 from headwater.frame import Frame
 from headwater.ports import LogRecord
 from headwater.reasons import DeadLetterReason
 
-# A hostile frame of a hundred bytes may claim 64 Ki readings, so few frames are decoded at a time.
-FRAMES_PER_DECODE_MAX = 256
-# LZ4 costs what the smaller write saves, from about this size on.
+FRAMES_AT_ONCE_MAX = 4096
+# What is held at a time between decoding and the log, whatever frames claim: a hundred bytes may say 64 Ki readings.
+READINGS_PER_APPEND_MAX = 1 << 19
+# Smaller records are deflated by the log itself.
 COMPRESS_MIN_READINGS = 1024
 FORGET_AFTER_US = 24 * 3_600 * 1_000_000
 
@@ -46,10 +47,10 @@ class Admitted:
 
 
 class Decode(Protocol):
-    """Decodes payloads of one shard; `headwater.codec_batch.decode_batch` is one."""
+    """Decodes payloads of one shard; `headwater.codec_batch.decode_portion` is one."""
 
-    def __call__(self, arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> tuple[Batch, list[Reject]]:
-        """Returns the batch and what is not in it."""
+    def __call__(self, arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
+        """Returns the batch, what is not in it, and how many arrivals that was."""
 
 
 class Admission:
@@ -69,8 +70,10 @@ class Admission:
         letters_max: int,
         letter_max_bytes: int,
         recent: RecentContent,
-        decode: Decode = decode_batch,
+        decode: Decode = decode_portion,
+        compression: Literal["none", "lz4", "zstd"] = "lz4",
     ) -> None:
+        self._compression: Compression = None if compression == "none" else compression
         self._decode_native = decode
         self._partitions = partitions
         self._readings_max = readings_max
@@ -81,72 +84,94 @@ class Admission:
         self.letters = LetterBook(letters_max)
         self.counters: Counter[str] = Counter()
 
-    def admit(self, group: Group, now_us: int) -> Admitted:
-        """Decodes a group at its closing time and writes its records, shard by shard."""
+    def admit(self, group: Group, now_us: int) -> Iterator[Admitted]:
+        """Decodes a group at its closing time and gives its records, shard by shard, to be appended in order.
+
+        Mostly in one part; a part ends where it holds READINGS_PER_APPEND_MAX readings.
+        """
         records: list[LogRecord] = []
         batches: list[Batch] = []
+        readings = 0
         for shard in sorted(group.inbound.keys() | group.notes.keys() | group.heartbeats):
-            made, letters = self._admit_shard(shard, group, now_us)
-            batches += made
-            for batch in made:
+            for batch, letters in self._admit_shard(shard, group, now_us):
+                batches.append(batch)
                 records.append(self._reading_record(batch))
                 records += event_records(batch)
-            whole, bare = self.letters.admit(letters)
-            records += [letter_record(letter, self._partitions) for letter in whole]
-            records += bundle(bare, self._partitions)
+                whole, bare = self.letters.admit(letters)
+                records += [letter_record(letter, self._partitions) for letter in whole]
+                records += bundle(bare, self._partitions)
+                readings += batch.reading_count
+                if readings >= READINGS_PER_APPEND_MAX:
+                    yield Admitted(records, batches)
+                    records, batches, readings = [], [], 0
             records += [
                 LogRecord(log_topics.DEVICES, shard, note.what[0], note.what[1], now_us)
                 for note in group.notes.get(shard, ())
                 if isinstance(note.what, tuple)
             ]
-        return Admitted(records, batches)
+        if records:
+            yield Admitted(records, batches)
 
-    def _admit_shard(self, shard: int, group: Group, now_us: int) -> tuple[list[Batch], list[DeadLetter]]:
+    def _admit_shard(self, shard: int, group: Group, now_us: int) -> Iterator[tuple[Batch, list[DeadLetter]]]:
+        """Gives the batches of a shard, at least one, each with the dead letters that go with it."""
         notes = group.notes.get(shard, [])
         letters = [note.what for note in notes if isinstance(note.what, DeadLetter)]
-        decoded = []
+        statuses = tuple(note.what for note in notes if isinstance(note.what, DeviceStatus))
+        is_first = True
         for messages in _portions(group.inbound.get(shard, []), self._max_bytes):
-            batch, refused = self._decode(shard, messages, now_us)
-            letters += refused
-            if len(batch):
-                decoded.append(batch)
-        self._note_latest(shard, decoded, now_us)
-        pieces = [piece for batch in _joined(decoded, self._readings_max) for piece in _cut(batch, self._readings_max)]
-        if not pieces:
-            pieces = [batch_from_frames([], shard=shard, made_us=now_us)]
-        low_us = self._low_watermark_us(shard, now_us)
-        pieces = [replace(piece, low_watermark_us=low_us) for piece in pieces]
-        pieces[0] = replace(
-            pieces[0],
-            dead_letters=tuple(shortened(letter) for letter in letters),
-            statuses=tuple(note.what for note in notes if isinstance(note.what, DeviceStatus)),
-        )
-        self.counters["batches"] += len(pieces)
-        self.counters["frames"] += sum(len(piece) for piece in pieces)
-        self.counters["readings"] += sum(piece.reading_count for piece in pieces)
-        return pieces, letters
+            for batch, refused in self._decode(shard, messages, now_us):
+                letters += refused
+                for piece in _cut(batch, self._readings_max):
+                    yield self._completed(piece, letters, statuses, now_us), letters
+                    is_first, letters, statuses = False, [], ()
+        if is_first or letters:
+            empty = batch_from_frames([], shard=shard, made_us=now_us)
+            yield self._completed(empty, letters, statuses, now_us), letters
 
-    def _decode(self, shard: int, messages: list[Inbound], now_us: int) -> tuple[Batch, list[DeadLetter]]:
-        """Decodes native frames and JSON of one shard; what fails becomes a dead letter."""
+    def _completed(
+        self, batch: Batch, letters: list[DeadLetter], statuses: tuple[DeviceStatus, ...], now_us: int
+    ) -> Batch:
+        """Counts a batch and adds what it says beyond its frames."""
+        self._note_latest(batch, now_us)
+        self.counters["batches"] += 1
+        self.counters["frames"] += len(batch)
+        self.counters["readings"] += batch.reading_count
+        return replace(
+            batch,
+            low_watermark_us=self._low_watermark_us(batch.shard, now_us),
+            dead_letters=tuple(shortened(letter) for letter in letters),
+            statuses=statuses,
+        )
+
+    def _decode(self, shard: int, messages: list[Inbound], now_us: int) -> Iterator[tuple[Batch, list[DeadLetter]]]:
+        """Decodes native frames, a few batches of bounded size, then JSON; what fails becomes a dead letter."""
         native = [message for message in messages if message.device_topic.leaf == "frame"]
         arrivals = [
             Arrival(message.device_topic.site, message.device_topic.device, message.payload, message.received_us)
             for message in native
         ]
-        batch, rejects = self._decode_native(arrivals, shard=shard, made_us=now_us)
-        letters = [
-            self._letter(
-                native[reject.index], reject.reason, reject.detail, reject.epoch, reject.seq, reject.readings, now_us
-            )
-            for reject in rejects
-        ]
+        batch = batch_from_frames([], shard=shard, made_us=now_us)
+        letters: list[DeadLetter] = []
+        at = 0
+        while at < len(arrivals):
+            rest = arrivals[at:] if at else arrivals
+            portion = self._decode_native(rest, shard=shard, made_us=now_us, cells_max=self._readings_max)
+            letters += [
+                self._letter(native[at + bad.index], bad.reason, bad.detail, bad.epoch, bad.seq, bad.readings, now_us)
+                for bad in portion.rejects
+            ]
+            batch = portion.batch
+            at += portion.taken
+            if at < len(arrivals):
+                yield batch, letters
+                letters = []
         if len(native) < len(messages):
             foreign: list[tuple[Frame, int, int]] = []
             for message in messages:
                 if message.device_topic.leaf == "json":
                     self._read_foreign(message, foreign, letters, now_us)
             batch = concat_batches([batch, batch_from_frames(foreign, shard=shard, made_us=now_us)])
-        return batch, letters
+        yield batch, letters
 
     def _read_foreign(
         self, message: Inbound, frames: list[tuple[Frame, int, int]], letters: list[DeadLetter], now_us: int
@@ -190,26 +215,27 @@ class Admission:
         )
 
     def _reading_record(self, batch: Batch) -> LogRecord:
-        value = batch_to_arrow(batch, compression="lz4" if batch.reading_count >= COMPRESS_MIN_READINGS else None)
+        value = batch_to_arrow(
+            batch, compression=self._compression if batch.reading_count >= COMPRESS_MIN_READINGS else None
+        )
         self.counters["record_bytes"] += len(value)
         return LogRecord(
             log_topics.READINGS, batch.shard, str(batch.shard).encode(), value, max(batch.low_watermark_us, 0)
         )
 
-    def _note_latest(self, shard: int, batches: list[Batch], now_us: int) -> None:
-        """Keeps each device's latest event time, one reduction per batch."""
-        latest = self._latest_us.setdefault(shard, {})
-        for batch in batches:
-            filled = np.diff(batch.reading_start) > 0
-            if not filled.any():
-                continue
-            newest = np.full(len(batch.devices), -1, np.int64)
-            np.maximum.at(
-                newest, batch.device[filled], np.maximum.reduceat(batch.time_us, batch.reading_start[:-1][filled])
-            )
-            for who, time_us in zip(batch.devices, newest.tolist(), strict=True):
-                if time_us >= 0:
-                    latest[who] = max(latest.get(who, (0, 0))[0], time_us), now_us
+    def _note_latest(self, batch: Batch, now_us: int) -> None:
+        """Keeps each device's latest event time, by one reduction."""
+        latest = self._latest_us.setdefault(batch.shard, {})
+        filled = np.diff(batch.reading_start) > 0
+        if not filled.any():
+            return
+        newest = np.full(len(batch.devices), -1, np.int64)
+        np.maximum.at(
+            newest, batch.device[filled], np.maximum.reduceat(batch.time_us, batch.reading_start[:-1][filled])
+        )
+        for who, time_us in zip(batch.devices, newest.tolist(), strict=True):
+            if time_us >= 0:
+                latest[who] = max(latest.get(who, (0, 0))[0], time_us), now_us
 
     def _low_watermark_us(self, shard: int, now_us: int) -> int:
         """The lowest of the devices' latest event times; devices silent for a day are left out; -1 if none is left.
@@ -228,27 +254,13 @@ def _portions(messages: list[Inbound], max_bytes: int) -> Iterator[list[Inbound]
     portion: list[Inbound] = []
     size_bytes = 0
     for message in messages:
-        if portion and (len(portion) >= FRAMES_PER_DECODE_MAX or size_bytes + len(message.payload) > max_bytes):
+        if portion and (len(portion) >= FRAMES_AT_ONCE_MAX or size_bytes + len(message.payload) > max_bytes):
             yield portion
             portion, size_bytes = [], 0
         portion.append(message)
         size_bytes += len(message.payload)
     if portion:
         yield portion
-
-
-def _joined(batches: list[Batch], readings_max: int) -> Iterator[Batch]:
-    """Joins small neighbours to at most `readings_max` readings; what fills a quarter of that is not copied again."""
-    waiting: list[Batch] = []
-    count = 0
-    for batch in batches:
-        if waiting and (count + batch.reading_count > readings_max or count >= readings_max // 4):
-            yield concat_batches(waiting)
-            waiting, count = [], 0
-        waiting.append(batch)
-        count += batch.reading_count
-    if waiting:
-        yield concat_batches(waiting)
 
 
 def _cut(batch: Batch, readings_max: int) -> Iterator[Batch]:

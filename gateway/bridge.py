@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from gateway.acks import AckBook
@@ -23,9 +22,9 @@ from gateway.frontiers import FrontierBook
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
-from headwater.batch import Batch, DeviceStatus
-from headwater.batch_build import batch_from_frames, concat_batches
-from headwater.codec_batch import Arrival, Reject, decode_batch
+from headwater.batch import DeviceStatus
+from headwater.batch_build import batch_from_frames
+from headwater.codec_batch import Arrival, Portion, Reject, decode_portion
 from headwater.errors import ConnectError, CorruptStateError, DecodeError
 from headwater.names import mqtt_topic, shard_of
 from headwater.ports import Clock, Frontiers, Log
@@ -35,23 +34,20 @@ TICK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def decode_apart(arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> tuple[Batch, list[Reject]]:
-    """Decodes as `decode_batch` does; should the decoder itself fail, finds the payloads that make it fail.
+def decode_apart(arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
+    """Decodes as `decode_portion` does; should the decoder itself fail, closes in on the payload that makes it fail.
 
     A fault in a decoder must cost the payload that finds it and no other: that one becomes a dead letter like any.
     """
     try:
-        return decode_batch(arrivals, shard=shard, made_us=made_us)
+        return decode_portion(arrivals, shard=shard, made_us=made_us, cells_max=cells_max)
     except Exception as error:  # noqa: BLE001 — a host's fence around a decoder.
-        _log.exception("the decoder failed on one of %d payloads", len(arrivals))
+        _log.exception("the decoder failed on one of up to %d payloads", len(arrivals))
         if len(arrivals) == 1:
             detail = f"the decoder failed: {type(error).__name__}"
-            return batch_from_frames([], shard=shard, made_us=made_us), [Reject(0, DeadLetterReason.PARSE, detail)]
-    half = len(arrivals) // 2
-    left, refused = decode_apart(arrivals[:half], shard=shard, made_us=made_us)
-    right, refused_right = decode_apart(arrivals[half:], shard=shard, made_us=made_us)
-    refused += [replace(reject, index=reject.index + half) for reject in refused_right]
-    return concat_batches([left, right]), refused
+            empty = batch_from_frames([], shard=shard, made_us=made_us)
+            return Portion(empty, [Reject(0, DeadLetterReason.PARSE, detail)], 1)
+    return decode_apart(arrivals[: len(arrivals) // 2], shard=shard, made_us=made_us, cells_max=cells_max)
 
 
 class Gateway:
@@ -90,6 +86,7 @@ class Gateway:
             letter_max_bytes=settings.dead_letter_max_bytes,
             recent=RecentContent(settings.foreign_window_us, settings.foreign_window_max),
             decode=decode_apart,
+            compression=settings.compression,
         )
         self._acks = AckBook(
             settings.ack_level, missing_after_us=settings.missing_after_us, every_us=settings.ack_every_us
@@ -225,18 +222,21 @@ class Gateway:
                 timer.cancel()
 
     async def _write(self, group: Group) -> None:
-        """Admits a group and appends it until the log takes it; only then are its messages acknowledged."""
+        """Admits a group and appends it until the log takes it; only then are its messages acknowledged.
+
+        A group of ordinary size is one append. One that claims many readings is several, so that memory is bounded.
+        """
         loop = asyncio.get_running_loop()
         self._in_flight = group
+        parts = self._admission.admit(group, self._clock.now_us())
         admitted: Admitted | None = None
         while True:
             try:
                 if admitted is None:
-                    admitted = await loop.run_in_executor(
-                        self._writer, self._admission.admit, group, self._clock.now_us()
-                    )
+                    admitted = await loop.run_in_executor(self._writer, next, parts, None)
+                    if admitted is None:
+                        break
                 await loop.run_in_executor(self._writer, self._log.append, admitted.records)
-                break
             except ConnectError as error:
                 self._counters["append_retries"] += 1
                 if self._is_stopping:
@@ -247,20 +247,27 @@ class Gateway:
                     return
                 _log.warning("the log takes nothing, %d messages wait: %s", group.count, error)
                 await asyncio.sleep(self._settings.retry_us / 1e6)
+                continue
+            self._appended(admitted)
+            admitted = None
         self._in_flight = None
         self._counters["commits"] += 1
         self._counters["committed_messages"] += group.count
-        for batch in admitted.batches:
-            self._beaten[batch.shard] = self._clock.monotonic_us()
-        if self._settings.ack_level == "backbone":
-            for row in self._book.note(admitted.batches):
-                self._acks.note(row, self._clock.monotonic_us())
         for session, tickets in group.owed.items():
             session.settle(tickets)
             self._endpoint.settled(session)
         if self._endpoint.is_full and self._batcher.size_bytes < self._settings.queue_max_bytes // 2:
             self._endpoint.is_full = False
             self._endpoint.resume()
+
+    def _appended(self, admitted: Admitted) -> None:
+        """Notes what is in the log now."""
+        now_us = self._clock.monotonic_us()
+        for batch in admitted.batches:
+            self._beaten[batch.shard] = now_us
+        if self._settings.ack_level == "backbone":
+            for row in self._book.note(admitted.batches):
+                self._acks.note(row, now_us)
 
     async def _drained(self) -> None:
         """Waits until all that came is in the log, or for two retries of a log that takes nothing."""

@@ -67,6 +67,12 @@ class GatewaySettings(Table):
     batch_age_us: DurationUs = Field(100_000, description="Age at which a batch closes.")
     batch_quiet_us: DurationUs = Field(5_000, description="With nothing in flight, a batch closes after this silence.")
     commit_every_us: DurationUs = Field(20_000, description="Least time between the starts of two small commits.")
+    compression: Literal["none", "lz4", "zstd"] = Field(
+        "lz4",
+        description="How large batches are packed for the log. lz4 writes about 4.5 bytes a reading; none writes 22, and "
+        "their way to disk\ncosts more CPU than lz4 (per 100 readings 7 µs against 1.4 + 2); zstd writes 2.5 for some "
+        "30 µs.",
+    )
     queue_max_bytes: int = Field(
         64 * 1024 * 1024, ge=1024 * 1024, description="Bytes waiting for the log; beyond, sockets are not read."
     )

@@ -90,7 +90,8 @@ def batch_to_arrow(batch: Batch, *, compression: Compression = COMPRESSION_DEFAU
 
 @lru_cache(maxsize=4)
 def _write_options(compression: Compression) -> Any:
-    return pa.ipc.IpcWriteOptions(compression=compression)
+    # Threads would share out a few buffers of some kilobytes each, which costs more than it saves.
+    return pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
 
 
 def _device_dictionaries(devices: tuple[tuple[str, str], ...]) -> tuple[list[str], list[str], list[list[int]]]:

@@ -8,7 +8,7 @@ A bad payload never costs another one its place: what is wrong with it is noted 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from headwater.reasons import DeadLetterReason
 
 FUTURE_MAX_US: Final = 300 * US_PER_S
 # Frames are decoded in portions of this many cells, so that a heap of constant columns can't claim the memory at once.
-_CELLS_MAX: Final = 1 << 19
+CELLS_MAX: Final = 1 << 19
 
 
 class Arrival(NamedTuple):
@@ -56,12 +56,21 @@ class Reject:
     readings: int = 0
 
 
+class Portion(NamedTuple):
+    """What became of the first `taken` arrivals."""
+
+    batch: Batch
+    rejects: list[Reject]
+    taken: int
+
+
 def decode_batch(
     arrivals: Sequence[Arrival], *, shard: int, made_us: int, future_max_us: int = FUTURE_MAX_US
 ) -> tuple[Batch, list[Reject]]:
     """Decodes payloads of one shard into a batch, in the order of arrival.
 
     Gives what `batch_from_frames` gives for the frames that `decode_frame` reads, checked for identity and time too.
+    What it returns is as large as the payloads claim; `decode_portion` bounds that.
 
     Args:
         arrivals: payloads with the identity of their topic.
@@ -72,46 +81,58 @@ def decode_batch(
     Returns:
         The batch and the rejects, ascending by index. Never raises for what a payload holds.
     """
+    portion = decode_portion(arrivals, shard=shard, made_us=made_us, future_max_us=future_max_us)
+    batches, rejects, taken = [portion.batch], portion.rejects, portion.taken
+    while taken < len(arrivals):
+        portion = decode_portion(arrivals[taken:], shard=shard, made_us=made_us, future_max_us=future_max_us)
+        batches.append(portion.batch)
+        rejects += [replace(reject, index=reject.index + taken) for reject in portion.rejects]
+        taken += portion.taken
+    return concat_batches(batches), rejects
+
+
+def decode_portion(
+    arrivals: Sequence[Arrival],
+    *,
+    shard: int,
+    made_us: int,
+    cells_max: int = CELLS_MAX,
+    future_max_us: int = FUTURE_MAX_US,
+) -> Portion:
+    """Decodes arrivals from the first on until the next frame would claim more than `cells_max` cells in all.
+
+    A hundred bytes may claim 64 Ki readings, so the claims are added up before anything is decoded. One frame is always
+    taken, and there are at most READINGS_MAX cells in it.
+    """
     rejects: list[Reject] = []
     indices: list[int] = []
     heads: list[Head] = []
-    for index, arrival in enumerate(arrivals):
+    taken, cells = len(arrivals), 0
+    for index, (site, device, payload, _) in enumerate(arrivals):
         message: Any = None
         try:
-            message = unseal(arrival.payload)
+            message = unseal(payload)
             head = read_head(message)
         except DecodeError as error:
             epoch, seq = (0, 0) if message is None else (message.epoch, message.seq)
             rejects.append(Reject(index, error.reason, error.detail, epoch, seq))
             continue
-        if head.site != arrival.site or head.device != arrival.device:
-            detail = f"the payload is of {head.site}/{head.device}, its topic of {arrival.site}/{arrival.device}"
+        if head[0] != site or head[1] != device:
+            detail = f"the payload is of {head.site}/{head.device}, its topic of {site}/{device}"
             rejects.append(_reject(index, head, DeadLetterReason.IDENTITY, detail))
             continue
+        cells += head.cells
+        if cells > cells_max and heads:
+            taken = index
+            break
         indices.append(index)
         heads.append(head)
-    batches = []
-    for portion in _portions(heads):
-        chosen = indices[portion]
-        columns = _read_good(heads[portion], chosen, arrivals, future_max_us, rejects)
-        received_us = np.array([arrivals[index].received_us for index in chosen], np.int64)
-        payload_bytes = np.array([len(arrivals[index].payload) for index in chosen], np.int32)
-        batches.append(batch_from_columns(columns, received_us, payload_bytes, shard=shard, made_us=made_us))
+    columns = _read_good(heads, indices, arrivals, future_max_us, rejects)
+    received_us = np.array([arrivals[index].received_us for index in indices], np.int64)
+    payload_bytes = np.array([len(arrivals[index].payload) for index in indices], np.int32)
+    batch = batch_from_columns(columns, received_us, payload_bytes, shard=shard, made_us=made_us)
     rejects.sort(key=_index_of)
-    return concat_batches(batches), rejects
-
-
-def _portions(heads: Sequence[Head]) -> list[slice]:
-    """Cuts heads into runs of at most _CELLS_MAX cells, at least one run."""
-    if sum(head.cells for head in heads) <= _CELLS_MAX:
-        return [slice(0, len(heads))]
-    cuts, cells = [0], 0
-    for place, head in enumerate(heads):
-        if cells + head.cells > _CELLS_MAX and place > cuts[-1]:
-            cuts.append(place)
-            cells = 0
-        cells += head.cells
-    return [slice(start, end) for start, end in zip(cuts, [*cuts[1:], len(heads)], strict=True)]
+    return Portion(batch, rejects, taken)
 
 
 def _read_good(

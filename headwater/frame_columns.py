@@ -8,6 +8,7 @@ What runs per frame is a handful of field reads (`read_head`); everything per re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -66,6 +67,23 @@ class Head(NamedTuple):
 
 
 # A named tuple's own constructor costs three times as much, and these two are made per frame.
+# One call reads all plain fields of a message: a third less than an access each.
+_FRAME_FIELDS: Final = attrgetter(
+    "site",
+    "device",
+    "epoch",
+    "seq",
+    "created_us",
+    "clock",
+    "oldest_seq",
+    "acquired",
+    "suppressed",
+    "aggregated",
+    "blocks",
+)
+_BLOCK_FIELDS: Final = attrgetter(
+    "metrics", "rows", "start_us", "unit_us", "step", "columns", "quality", "reductions", "rate_hz"
+)
 _head: Final[Callable[[tuple[object, ...]], Head]] = partial(tuple.__new__, Head)
 _block: Final[Callable[[tuple[object, ...]], BlockHead]] = partial(tuple.__new__, BlockHead)
 
@@ -104,16 +122,15 @@ def read_head(message: Any) -> Head:
     Raises:
         DecodeError: NAME, SCHEMA or LIMIT.
     """
-    site, device, epoch, seq = message.site, message.device, message.epoch, message.seq
-    created_us, clock, oldest_seq = message.created_us, message.clock, message.oldest_seq
-    ledger = (message.acquired, message.suppressed, message.aggregated)
+    site, device, epoch, seq, created_us, clock, oldest_seq, acquired, suppressed, aggregated, records = _FRAME_FIELDS(
+        message
+    )
     if not is_name_cached(site) or not is_name_cached(device):
         raise DecodeError(DeadLetterReason.NAME, f"site {site[:80]!r}, device {device[:80]!r}")
     if not (epoch > 0 and 1 <= oldest_seq <= seq < NUMBER_MAX and 0 <= created_us < _TIME_MAX and clock < _CLOCKS):
         raise DecodeError(DeadLetterReason.SCHEMA, "epoch, seq, oldest_seq, created_us or clock is out of range")
-    if max(ledger) >= LEDGER_MAX:
+    if acquired >= LEDGER_MAX or suppressed >= LEDGER_MAX or aggregated >= LEDGER_MAX:
         raise DecodeError(DeadLetterReason.SCHEMA, "the ledger counts more readings than there can be")
-    records = message.blocks
     count = len(records)
     cells = 0
     if count == 1:  # Nearly every frame; a loop over protobuf's container costs as much as reading the block.
@@ -127,9 +144,10 @@ def read_head(message: Any) -> Head:
             raise DecodeError(DeadLetterReason.LIMIT, f"{cells} cells: a frame holds at most {READINGS_MAX}")
     else:
         raise DecodeError(DeadLetterReason.LIMIT, f"{count} blocks: a frame holds at most {BLOCKS_MAX}")
-    fixed = (site, device, epoch, seq, created_us, clock, oldest_seq, ledger)
+    ledger = (acquired, suppressed, aggregated)
     if not message.HasField("notes"):
-        return _head((*fixed, (), cells, blocks, None, (), ()))
+        return _head((site, device, epoch, seq, created_us, clock, oldest_seq, ledger, (), cells, blocks, None, (), ()))
+    fixed = (site, device, epoch, seq, created_us, clock, oldest_seq, ledger)
     notes = message.notes
     panes = check_panes(notes.panes) if notes.HasField("panes") else None
     if panes is not None:
@@ -139,8 +157,7 @@ def read_head(message: Any) -> Head:
 
 
 def _read_block(record: Any) -> BlockHead:
-    joined, rows, start_us, unit_us, step = record.metrics, record.rows, record.start_us, record.unit_us, record.step
-    quality, reductions, rate_hz = record.quality, record.reductions, record.rate_hz
+    joined, rows, start_us, unit_us, step, columns, quality, reductions, rate_hz = _BLOCK_FIELDS(record)
     metrics = split_names(joined)
     cells = rows * len(metrics)
     if cells > READINGS_MAX:
@@ -156,7 +173,7 @@ def _read_block(record: Any) -> BlockHead:
     ):
         raise DecodeError(DeadLetterReason.SCHEMA, "rows, time axis, quality or rate of a block are out of range")
     names = split_reductions(reductions, len(metrics)) if reductions else ()
-    return _block((metrics, rows, start_us, unit_us, step, record.columns, quality, names, rate_hz))
+    return _block((metrics, rows, start_us, unit_us, step, columns, quality, names, rate_hz))
 
 
 def read_cells(heads: Sequence[Head]) -> tuple[FrameColumns | None, dict[int, DecodeError]]:

@@ -5,6 +5,7 @@ import asyncio
 import signal
 
 from gateway.bridge import Gateway
+from gateway.collector import rest_collector
 from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.cli.pipeline import PipelineSettings
@@ -12,6 +13,7 @@ from headwater.cli.shared import add_data_option, print_json, read_settings, say
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_sqlite import SqliteLog
+from headwater.io.memory_glibc import keep_memory
 from headwater.io.store_sqlite_query import StoreReader
 
 TRIM_EVERY_S = 60.0
@@ -27,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM; acknowledged frames are in the log whatever happens."""
     settings = read_settings(options)
     pipeline = table(settings, "pipeline", PipelineSettings)
+    rest_collector()
+    keep_memory()
     counters = asyncio.run(_serve(table(settings, "gateway", GatewaySettings), pipeline))
     if options.json:
         print_json(counters)

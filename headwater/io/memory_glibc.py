@@ -1,11 +1,14 @@
-"""Tells glibc's allocator to be thrifty: on a device memory is dearer than a little time in malloc."""
+"""Tells glibc's allocator what is dear: memory on a device, time on a hub."""
 
 import ctypes
 from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
+_M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
+_KEPT_BYTES: Final = 64 * 1024 * 1024
+_MMAP_MIN_BYTES: Final = 16 * 1024 * 1024
 
 
 def spare_memory() -> bool:
@@ -13,9 +16,20 @@ def spare_memory() -> bool:
 
     Returns False where there is no glibc (musl, macOS): then nothing is changed.
     """
+    return _set((_M_ARENA_MAX, 1), (_M_TOP_PAD, 0), (_M_TRIM_THRESHOLD, 64 * 1024))
+
+
+def keep_memory() -> bool:
+    """Keeps up to 64 MiB of free memory for the next batch: fresh pages cost more than filling them with columns.
+
+    Returns False where there is no glibc: then nothing is changed.
+    """
+    return _set((_M_MMAP_THRESHOLD, _MMAP_MIN_BYTES), (_M_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+def _set(*settings: tuple[int, int]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    settings = ((_M_ARENA_MAX, 1), (_M_TOP_PAD, 0), (_M_TRIM_THRESHOLD, 64 * 1024))
     return all([mallopt(name, value) for name, value in settings])  # noqa: C419 each one has to be called

@@ -1,12 +1,13 @@
 """From a group of messages to records: batches, dead letters, events, registry; bounds and duplicates."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from sessions import NOW_US, Client, make_broker
 
-from gateway.admit import FRAMES_PER_DECODE_MAX, Admission
+from gateway.admit import FRAMES_AT_ONCE_MAX, Admission, Admitted
 from gateway.batcher import Group
 from gateway.bridge import decode_apart
 from gateway.foreign_json import RecentContent
@@ -15,7 +16,7 @@ from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.batch_arrow import batch_from_arrow
 from headwater.codec import encode_frame
-from headwater.codec_batch import Arrival, Reject, decode_batch
+from headwater.codec_batch import Arrival, Portion, decode_portion
 from headwater.frame import Anomaly, Block, Frame, Gap
 from headwater.names import DeviceTopic
 from headwater.ports import LogRecord
@@ -24,9 +25,21 @@ from headwater.reasons import ClockQuality, GapReason, Severity
 SESSION = Client(make_broker()).session
 
 
-def make(**more: int) -> Admission:
-    values = {"partitions": 4, "readings_max": 100, "max_bytes": 10_000, "letters_max": 100, "letter_max_bytes": 5000}
+def make(**more: Any) -> Admission:
+    values: dict[str, Any] = {
+        "partitions": 4,
+        "readings_max": 100,
+        "max_bytes": 10_000,
+        "letters_max": 100,
+        "letter_max_bytes": 5000,
+    }
     return Admission(recent=RecentContent(1_000_000, 100), **(values | more))
+
+
+def admit(admission: Admission, made: Group, now_us: int) -> Admitted:
+    """What goes into the one append of an ordinary group."""
+    (admitted,) = admission.admit(made, now_us)
+    return admitted
 
 
 def frame(seq: int, rows: int = 10, **more: object) -> bytes:
@@ -58,7 +71,7 @@ def batches(records: list[LogRecord]) -> list[Batch]:
 
 def test_frames_and_json_of_a_shard_are_one_batch() -> None:
     admission = make()
-    admitted = admission.admit(group(message(frame(1)), message(b'{"b": 2}', "json"), message(frame(2))), NOW_US)
+    admitted = admit(admission, group(message(frame(1)), message(b'{"b": 2}', "json"), message(frame(2))), NOW_US)
     (batch,) = batches(admitted.records)
     assert (batch.seq.tolist(), batch.reading_count, batch.made_us) == ([1, 2, 0], 21, NOW_US)
     assert batch.low_watermark_us == admitted.records[0].timestamp_us == NOW_US
@@ -66,27 +79,51 @@ def test_frames_and_json_of_a_shard_are_one_batch() -> None:
 
 
 def test_a_batch_is_cut_at_frames_by_its_readings() -> None:
-    admitted = make().admit(group(*[message(frame(seq, rows=40)) for seq in range(1, 8)]), NOW_US)
+    admitted = admit(make(), group(*[message(frame(seq, rows=40)) for seq in range(1, 8)]), NOW_US)
     got = batches(admitted.records)
     assert [batch.seq.tolist() for batch in got] == [[1, 2], [3, 4], [5, 6], [7]]
     assert [batch.reading_count for batch in got] == [80, 80, 80, 40]
 
 
 def test_one_frame_larger_than_a_batch_is_a_batch() -> None:
-    admitted = make().admit(group(message(frame(1, rows=300)), message(frame(2))), NOW_US)
+    admitted = admit(make(), group(message(frame(1, rows=300)), message(frame(2))), NOW_US)
     assert [batch.seq.tolist() for batch in batches(admitted.records)] == [[1], [2]]
 
 
-def test_many_frames_are_decoded_in_portions_and_joined_again() -> None:
-    count = 2 * FRAMES_PER_DECODE_MAX + 3
+def test_many_frames_are_decoded_in_portions() -> None:
+    count = FRAMES_AT_ONCE_MAX + 3
     admission = make(readings_max=100_000, max_bytes=1_000_000)
-    (batch,) = batches(admission.admit(group(*[message(frame(n + 1)) for n in range(count)]), NOW_US).records)
-    assert batch.seq.tolist() == list(range(1, count + 1))
+    made = group(*[message(frame(n + 1, rows=1)) for n in range(count)])
+    got = batches(admit(admission, made, NOW_US).records)
+    assert [len(batch) for batch in got] == [FRAMES_AT_ONCE_MAX, 3]
+    assert [seq for batch in got for seq in batch.seq.tolist()] == list(range(1, count + 1))
+
+
+def test_frames_that_claim_much_in_few_bytes_never_stand_in_memory_together() -> None:
+    times = NOW_US - 60_000 + np.arange(60_000)
+    wide = encode_frame(
+        Frame("n", "d", 7, 1, NOW_US, ClockQuality.SYNCED, blocks=(Block(("a",), times, np.zeros((1, 60_000))),))
+    )
+    assert len(wide) < 1000
+    parts = list(make(readings_max=65_536, max_bytes=1 << 20).admit(group(*[message(wide)] * 24), NOW_US))
+    assert [sum(batch.reading_count for batch in part.batches) for part in parts] == [
+        9 * 60_000,
+        9 * 60_000,
+        6 * 60_000,
+    ]
+    assert all(batch.reading_count == 60_000 for part in parts for batch in part.batches)
+
+
+def test_bad_frames_behind_the_last_good_portion_are_letters_all_the_same() -> None:
+    made = group(message(frame(1, rows=100)), message(frame(2, rows=100)), message(b"junk"))
+    got = batches(admit(make(), made, NOW_US).records)
+    assert [batch.seq.tolist() for batch in got] == [[1], [2]]
+    assert [len(batch.dead_letters) for batch in got] == [0, 1]
 
 
 def test_a_bad_frame_is_a_letter_in_the_batch_and_a_whole_one_in_the_log() -> None:
     junk = b"junk" * 1000
-    admitted = make().admit(group(message(frame(1)), message(junk), message(frame(2))), NOW_US)
+    admitted = admit(make(), group(message(frame(1)), message(junk), message(frame(2))), NOW_US)
     (batch,) = batches(admitted.records)
     assert batch.seq.tolist() == [1, 2]
     (letter,) = batch.dead_letters
@@ -98,7 +135,7 @@ def test_a_bad_frame_is_a_letter_in_the_batch_and_a_whole_one_in_the_log() -> No
 def test_an_identity_that_does_not_match_keeps_the_seq_it_claims_in_the_letter() -> None:
     block = Block(("a",), np.array([NOW_US]), np.zeros((1, 1)))
     other = encode_frame(Frame("n", "e", 9, 4, NOW_US, ClockQuality.SYNCED, blocks=(block,)))
-    (batch,) = batches(make().admit(group(message(other)), NOW_US).records)
+    (batch,) = batches(admit(make(), group(message(other)), NOW_US).records)
     assert len(batch) == 0
     assert [letter.reason for letter in batch.dead_letters] == ["identity"]
 
@@ -106,7 +143,7 @@ def test_an_identity_that_does_not_match_keeps_the_seq_it_claims_in_the_letter()
 def test_presence_refusals_and_births_travel_with_the_batch_of_their_shard() -> None:
     status = DeviceStatus("n", "d", NOW_US, online=True, epoch=1 << 63)
     letter = DeadLetter(NOW_US, "topic", "gateway", "x", "no", payload=b"p")
-    admitted = make().admit(group(notes=(Note(2, status), Note(2, letter), Note(2, (b"n/d", b"{}")))), NOW_US)
+    admitted = admit(make(), group(notes=(Note(2, status), Note(2, letter), Note(2, (b"n/d", b"{}")))), NOW_US)
     (batch,) = batches(admitted.records)
     assert (batch.shard, batch.statuses, batch.dead_letters) == (2, (status,), (letter,))
     (event,) = [json.loads(record.value) for record in of(admitted.records, log_topics.EVENTS)]
@@ -116,26 +153,26 @@ def test_presence_refusals_and_births_travel_with_the_batch_of_their_shard() -> 
 
 def test_a_heartbeat_is_a_batch_without_frames_that_tells_the_low_watermark() -> None:
     admission = make()
-    admission.admit(group(message(frame(1))), NOW_US)
+    admit(admission, group(message(frame(1))), NOW_US)
     beat = Group(NOW_US)
     beat.heartbeats.add(0)
-    (batch,) = batches(admission.admit(beat, NOW_US + 1_000_000).records)
+    (batch,) = batches(admit(admission, beat, NOW_US + 1_000_000).records)
     assert (len(batch), batch.made_us, batch.low_watermark_us) == (0, NOW_US + 1_000_000, NOW_US - 991)
 
 
 def test_the_low_watermark_forgets_a_device_after_a_day() -> None:
     admission = make()
-    admission.admit(group(message(frame(1))), NOW_US)
+    admit(admission, group(message(frame(1))), NOW_US)
     beat = Group(NOW_US)
     beat.heartbeats.add(0)
-    (batch,) = batches(admission.admit(beat, NOW_US + 25 * 3_600_000_000).records)
+    (batch,) = batches(admit(admission, beat, NOW_US + 25 * 3_600_000_000).records)
     assert batch.low_watermark_us == -1
 
 
 def test_anomalies_and_gaps_are_events_too() -> None:
     anomaly = Anomaly("a", NOW_US, "level", Severity.WARNING, True, 2.0, 5.0, 1.0, float("-inf"), 3.0)
     gap = Gap(1 << 60, 3, 5, GapReason.SPOOL_FULL, 10, NOW_US)
-    admitted = make().admit(group(message(frame(9, anomalies=(anomaly,), gaps=(gap,)))), NOW_US)
+    admitted = admit(make(), group(message(frame(9, anomalies=(anomaly,), gaps=(gap,)))), NOW_US)
     first, second = [json.loads(record.value) for record in of(admitted.records, log_topics.EVENTS)]
     assert (first["kind"], first["lo"], first["hi"], first["seq"]) == ("anomaly", None, 3.0, 9)
     assert (second["kind"], second["gap_epoch"], second["epoch"], second["reason"]) == (
@@ -158,7 +195,7 @@ def test_json_is_a_duplicate_if_its_content_tells_its_time_or_mqtt_says_so(
     text: bytes, is_repeated: bool, duplicates: int
 ) -> None:
     admission = make()
-    admission.admit(group(message(text, "json"), message(text, "json", is_repeated=is_repeated)), NOW_US)
+    admit(admission, group(message(text, "json"), message(text, "json", is_repeated=is_repeated)), NOW_US)
     assert admission.counters["foreign_duplicates"] == duplicates
     assert admission.counters["foreign_frames"] == 2 - duplicates
 
@@ -166,7 +203,7 @@ def test_json_is_a_duplicate_if_its_content_tells_its_time_or_mqtt_says_so(
 def test_letters_beyond_the_allowed_number_are_bundled_with_their_count_and_seqs() -> None:
     admission = make(letters_max=1)
     letters = [Note(0, DeadLetter(NOW_US, "parse", "gateway", "t", "d", "n", "d", 7, n, 0, b"x")) for n in range(1, 11)]
-    admitted = admission.admit(group(notes=tuple(letters)), NOW_US)
+    admitted = admit(admission, group(notes=tuple(letters)), NOW_US)
     records = of(admitted.records, log_topics.DEAD_LETTERS)
     assert [record.value for record in records] == [b"x", b"x", b""]
     assert records[2].headers["count"] == "8"
@@ -178,14 +215,16 @@ def test_letters_beyond_the_allowed_number_are_bundled_with_their_count_and_seqs
 def test_a_decoder_that_fails_costs_only_the_payload_that_finds_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fragile(arrivals: list[Arrival], *, shard: int, made_us: int) -> tuple[Batch, list[Reject]]:
+    def fragile(arrivals: list[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
         if any(arrival.payload == b"poison" for arrival in arrivals):
             raise IndexError("a fault")
-        return decode_batch(arrivals, shard=shard, made_us=made_us)
+        return decode_portion(arrivals, shard=shard, made_us=made_us, cells_max=cells_max)
 
-    monkeypatch.setattr("gateway.bridge.decode_batch", fragile)
+    monkeypatch.setattr("gateway.bridge.decode_portion", fragile)
     payloads = [frame(1), b"poison", frame(2), b"junk", frame(3)]
-    batch, rejects = decode_apart([Arrival("n", "d", p, NOW_US) for p in payloads], shard=0, made_us=1)
-    assert batch.seq.tolist() == [1, 2, 3]
-    assert [(reject.index, reject.reason) for reject in rejects] == [(1, "parse"), (3, "parse")]
+    admission = make(decode=decode_apart)
+    records = admit(admission, group(*map(message, payloads)), NOW_US).records
+    assert [seq for batch in batches(records) for seq in batch.seq.tolist()] == [1, 2, 3]
+    letters = [letter for batch in batches(records) for letter in batch.dead_letters]
+    assert [(letter.payload, letter.reason) for letter in letters] == [(b"poison", "parse"), (b"junk", "parse")]
     assert "the decoder failed" in caplog.text
