@@ -17,7 +17,9 @@ def _daily() -> tuple[Float64, Float64]:
     """Returns float64 (86400,) twice: warmth (peak at 15:00) and demand (peaks at 08:00 and 18:00), about −1 to 1."""
     hour = np.arange(DAY_S) / 3600.0
     warmth = np.cos((hour - 15.0) * (2 * np.pi / 24))
-    demand = np.exp(-(((hour - 8.0) / 2.5) ** 2)) + np.exp(-(((hour - 18.0) / 3.0) ** 2))
+    # Distances go round the clock, so that nothing steps at midnight.
+    from_morning, from_evening = ((hour - peak + 12.0) % 24.0 - 12.0 for peak in (8.0, 18.0))
+    demand = np.exp(-((from_morning / 2.5) ** 2)) + np.exp(-((from_evening / 3.0) ** 2))
     return warmth, 2.0 * demand / demand.max() - 1.0
 
 
@@ -41,9 +43,11 @@ def demand(seed: int, site: str, start_s: int, stop_s: int) -> Float64:
     """Returns float64 (stop_s - start_s,): what consumers ask for, about −1 to 1, lower at weekends."""
     seconds = np.arange(start_s, stop_s)
     daily = _daily()[1][seconds % DAY_S]
-    # 1970-01-01 was a Thursday: days 2 and 3 of each week since then are Saturday and Sunday.
-    is_weekend = ((seconds // DAY_S) % 7 == 2) | ((seconds // DAY_S) % 7 == 3)
+    # 1970-01-01 was a Thursday: days 2 and 3 of each week since then are Saturday and Sunday. People come and go over
+    # two hours around midnight.
+    into_week_s = seconds % (7 * DAY_S)
+    begun, ended = (np.clip((into_week_s - day * DAY_S) / 7_200 + 0.5, 0.0, 1.0) for day in (2, 4))
     wander = smooth(as_keys(key_of(seed, site, "demand")), start_s, stop_s, 1_800)[0]
-    asked = np.where(is_weekend, 0.4, 1.0) * daily + 0.15 * wander
+    asked = (1.0 - 0.6 * (begun - ended)) * daily + 0.15 * wander
     asked.flags.writeable = False  # All machines of the site share it.
     return np.asarray(asked)
