@@ -1,9 +1,8 @@
 """Settings of the live page: the table `[page]`."""
 
-from ipaddress import ip_address
-
 from pydantic import Field
 
+from headwater.address import is_loopback
 from headwater.errors import SettingsError
 from headwater.settings import DurationUs, Table
 
@@ -36,20 +35,6 @@ class DashboardSettings(Table):
     login_tries_max: int = Field(5, ge=1, description="Failed logins per address and minute.")
     session_idle_us: DurationUs = Field(8 * 3_600_000_000, ge=60_000_000, description="Idle time that ends a login.")
     sessions_max: int = Field(256, ge=1, description="Logins at the same time.")
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether only this machine can reach what listens on `host`.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(host: str, token: str) -> None:

@@ -1,24 +1,12 @@
 """Settings of the gateway: the table `[gateway]` of headwater.toml."""
 
-from ipaddress import ip_address
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from headwater.address import is_loopback
 from headwater.log_topics import PARTITIONS_DEFAULT
 from headwater.settings import DurationUs, Table
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether only this machine can reach a listener on `host`.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
-    (True, False, True)
-    """
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class GatewaySettings(Table):
