@@ -34,7 +34,8 @@ class Deadband(Line):
         for time_us, value in zip(times_us, values, strict=True):
             error = abs(value - last)
             if error <= epsilon and time_us < due_us:
-                error_max = max(error_max, error)
+                if error > error_max:  # noqa: PLR1730  as above
+                    error_max = error
             else:
                 points.append(Point(time_us, value, quality, False))
                 last, self._last_us = value, time_us

@@ -75,50 +75,55 @@ class _Rounds:
         self.quantum = np.array([line.quantum for line in lines])
         self.inverse = np.array([float(round(1 / line.quantum)) if line.quantum < 1 else 1.0 for line in lines])
         self.gap_max = np.array([float(line.gap_max_us) for line in lines])
+        self.has_coarse = bool((self.quantum >= 1).any())
         self.active = np.arange(len(lines))
+        self.row_start = self.active * WINDOW - 1
         self.points: list[tuple[npt.NDArray[Any], ...]] = []
         self.segments: list[tuple[npt.NDArray[Any], ...]] = []
 
     def step(self) -> None:
         """Follows every active metric to the end of its segment or of the window."""
         active = self.active
-        position, segment, end = self.position[active], self.segment[active], self.end[active]
-        index = position[:, None] + _WINDOW
+        # While nobody has finished, views save copies.
+        at: slice | Int64 = slice(None) if len(active) == len(self.lines) else active
+        position, segment, end = self.position[at], self.segment[at], self.end[at]
+        index = np.add(position[:, None], _WINDOW)
         value = self.value.take(index)
-        pivot = self.pivot[active, None]
+        pivot = self.pivot[at][:, None]
         span = self.at.take(index)
-        span -= self.pivot_at[active, None]
+        span -= self.pivot_at[at][:, None]
         reach = np.abs(value)
         reach += np.abs(pivot)
         reach *= ROUNDING
-        np.subtract(self.cone[active, None], reach, out=reach)
+        np.subtract(self.cone[at][:, None], reach, out=reach)
         value -= pivot
-        lower = (value - reach) / span
+        lower = value - reach
+        lower /= span
         upper = np.add(value, reach, out=value)
         upper /= span
-        np.maximum(lower[:, 0], self.lower[active], out=lower[:, 0])
-        np.minimum(upper[:, 0], self.upper[active], out=upper[:, 0])
+        np.maximum(lower[:, 0], self.lower[at], out=lower[:, 0])
+        np.minimum(upper[:, 0], self.upper[at], out=upper[:, 0])
         np.maximum.accumulate(lower, axis=1, out=lower)
         np.minimum.accumulate(upper, axis=1, out=upper)
         fits = np.zeros((len(active), WINDOW + 1), np.bool_)
         inner = fits[:, :WINDOW]
         np.less_equal(lower, upper, out=inner)
         inner &= reach > 0
-        inner &= span <= self.gap_max[active, None]
+        inner &= span <= self.gap_max[at][:, None]
         # Neither behind the readings of this metric nor beyond what a segment may hold.
         inner &= index < np.minimum(end, segment + HELD_MAX)[:, None]
         taken = fits.argmin(axis=1)
+        last = self.row_start[: len(active)] + taken
         some = taken > 0
-        rows = np.flatnonzero(some)
-        self.lower[active[rows]] = lower[rows, taken[rows] - 1]
-        self.upper[active[rows]] = upper[rows, taken[rows] - 1]
-        position += taken
-        self.position[active] = position
-        broken = (taken < WINDOW) & (position < end)
-        held = position > segment
+        self.lower[at] = np.where(some, lower.take(last), self.lower[at])
+        self.upper[at] = np.where(some, upper.take(last), self.upper[at])
+        reached = self.position[at] = position + taken
+        broken = (taken < WINDOW) & (reached < end)
+        held = reached > segment
         self._end(active[broken & held])
         self._start(active[broken & ~held])
-        self.active = active[self.position[active] < end]
+        if (reached >= end - 1).any():
+            self.active = active[self.position[active] < self.end[active]]
 
     def _end(self, metric: Int64) -> None:
         """Ends segments at the reading before, as `Swing` does."""
@@ -147,10 +152,14 @@ class _Rounds:
         self.position[metric] = self.segment[metric] = here + 1
 
     def _rounded(self, value: Float64, metric: Int64) -> Float64:
-        quantum, inverse = self.quantum[metric], self.inverse[metric]
-        scaled = value / quantum
-        whole = np.rint(scaled) + 0.0
-        rounded = np.where(quantum < 1, whole / inverse, whole * quantum)
+        scaled = value / self.quantum[metric]
+        rounded = np.rint(scaled)
+        rounded += 0.0  # No zero keeps a sign.
+        if self.has_coarse:
+            quantum = self.quantum[metric]
+            rounded = np.where(quantum < 1, rounded / self.inverse[metric], rounded * quantum)
+        else:
+            rounded /= self.inverse[metric]
         return np.where(np.abs(scaled) >= EXACT_MAX, value, rounded)
 
     def finish(self, steps: int) -> Swept:
