@@ -67,17 +67,21 @@ class Batcher:
         group = self._open(now_us)
         self._last_us = now_us
         owed, by_shard, size_bytes = group.owed, group.inbound, 0
+        shard = -1
+        of_shard: list[Inbound] = []
+        session: Session | None = None
+        of_session: list[int] = []
         for message in inbound:
-            messages = by_shard.get(message.shard)
-            if messages is None:
-                messages = by_shard[message.shard] = []
-            messages.append(message)
-            size_bytes += len(message.payload)
-            if message.ticket >= 0:
-                tickets = owed.get(message.session)
-                if tickets is None:
-                    tickets = owed[message.session] = []
-                tickets.append(message.ticket)
+            _, _, to_shard, payload, _, sender, ticket, _ = message
+            # Messages come in runs of one client and device: look their lists up once a run.
+            if to_shard != shard:
+                shard, of_shard = to_shard, by_shard.setdefault(to_shard, [])
+            of_shard.append(message)
+            size_bytes += len(payload)
+            if ticket >= 0:
+                if sender is not session:
+                    session, of_session = sender, owed.setdefault(sender, [])
+                of_session.append(ticket)
         group.size_bytes += size_bytes
         for note in notes:
             group.notes.setdefault(note.shard, []).append(note)

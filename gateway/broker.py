@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import mqtt5
 
 from gateway.identity import Identity
-from gateway.inbound import Inbound, Note
+from gateway.inbound import Inbound, Note, inbound_of
 from gateway.presence import Presence
 from gateway.retained import RetainedMessages
 from gateway.session import Code, Route, Session
@@ -195,7 +195,7 @@ class Broker:
                 self._hear(session, route, device_topic, now_us)
             payload = packet.payload
             self.inbound.append(
-                Inbound(device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate)
+                inbound_of((device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate))
             )
             self._route_to_others(where, payload, 0)
         elif leaf == "status":

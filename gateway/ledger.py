@@ -8,7 +8,7 @@ which the PUBLISHes came in, so what becomes durable early waits for what came b
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 
 class AckLedger:
@@ -58,7 +58,7 @@ class AckLedger:
             self._codes[ticket] = code
         return ticket
 
-    def settle(self, tickets: Iterable[int]) -> list[tuple[int, int]]:
+    def settle(self, tickets: Sequence[int]) -> list[tuple[int, int]]:
         """Marks messages durable; returns (packet id, reason code) of those that may be acknowledged now, in order.
 
         Tickets that were settled before, and all tickets of a closed ledger, change nothing.
@@ -66,6 +66,15 @@ class AckLedger:
         if self.is_closed:
             return []
         head, durable = self._head, self._durable
+        count = len(tickets)
+        if not durable and not self._codes and tickets == list(range(head, min(head + count, self._next))):
+            # All that is durable is next in order, as it mostly is: no look at each.
+            take = self._waiting.popleft
+            packet_ids = [take() for _ in tickets]
+            self._ids.difference_update(packet_ids)
+            self._head = head + count
+            self.room += count
+            return [(packet_id, 0) for packet_id in packet_ids]
         durable.update(ticket for ticket in tickets if head <= ticket < self._next)
         waiting, ids, codes = self._waiting, self._ids, self._codes
         due = []

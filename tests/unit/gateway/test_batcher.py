@@ -59,7 +59,7 @@ def test_small_commits_keep_their_distance() -> None:
 def test_a_group_holds_each_shard_in_order_and_what_is_owed_to_whom() -> None:
     batcher = make()
     first, second, third = message(ticket=0), message(ticket=1, shard=2), message(ticket=-1)
-    second.session = third.session = first.session
+    second, third = second._replace(session=first.session), third._replace(session=first.session)
     status = DeviceStatus("n", "d", NOW_US, online=True)
     batcher.add([first, second, third], [Note(2, status, first.session, 2)], NOW_US)
     batcher.beat({3}, NOW_US)
