@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from headwater import __version__
 from headwater.cli.shared import add_shared_options
+from headwater.cli.thrift import save_resources
 from headwater.errors import ConnectError, HeadwaterError, SettingsError
 
 EXIT_FAILED = 1
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 78 for wrong settings, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     named = next((word for word in arguments if word in COMMANDS), "")
+    if named == "agent":
+        # Here, because the command's module imports numpy, and then it is too late.
+        save_resources()
     try:
         options = build_parser(named).parse_args(arguments)
         return int(importlib.import_module(COMMANDS[options.command][0]).run(options))

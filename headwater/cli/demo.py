@@ -1,7 +1,6 @@
 """`headwater demo`: the whole pipeline in one process, with simulated machines and a live page."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,8 +105,32 @@ def _end(
     if options.json:
         print_json(summary)
     else:
-        say("summary: " + json.dumps(summary))
+        _tell_summary(summary)
     return 1 if summary["unknown"] else 0
+
+
+def _tell_summary(summary: dict[str, Any]) -> None:
+    say(
+        f"frames     {summary['assigned']:,} assigned = {summary['stored']:,} stored + {summary['dead_letters']:,} dead "
+        f"letters + {summary['gaps']:,} in declared gaps + {summary['in_flight']:,} in flight; "
+        f"unknown {summary['unknown']}, duplicates {summary['duplicates']}"
+    )
+    say(f"readings   {summary['readings_sampled']:,} sampled, {summary['bytes_published']:,} bytes published")
+    if summary["first_point_s"] is not None:
+        latency = ", ".join(
+            f"{name} {value:,.0f} ms" for name, value in summary["latency_ms"].items() if value is not None
+        )
+        say(
+            f"latency    first point after {summary['first_point_s']:.2f} s; from sensor to store {latency or 'not known'}"
+        )
+    found = summary["anomalies"]
+    if found["false_alarms"] is None:
+        say(f"anomalies  {found['reported']} reported")
+    else:
+        say(
+            f"anomalies  {found['detected']} of {found['injected']} faults detected, {found['false_alarms']} false alarms"
+        )
+    say(f"memory     {summary['rss_mib']} MiB")
 
 
 def _fleet(
