@@ -63,6 +63,12 @@ class BurstRing:
             self._note(self._sent.popleft())
 
     def _note(self, block: Block) -> None:
+        if block.quality is None:
+            time_us = int(block.time_us[-1])
+            self._last_sent.update(
+                {n: (time_us, v) for n, v in zip(block.metrics, block.value[:, -1].tolist(), strict=True)}
+            )
+            return
         for row, name in enumerate(block.metrics):
             run = _run(block, row)
             if len(run.time_us):

@@ -207,7 +207,8 @@ class Chain:
                 self._rows.clear()
             self._rows[block.metrics] = rows
         at_once, bounded, later = rows
-        return columns(block, at_once), columns(block, bounded), columns(block, later)
+        raw = columns(block, at_once)
+        return raw, raw if bounded == at_once else columns(block, bounded), columns(block, later)
 
     def _burst(self, block: Block, start_us: int, end_us: int) -> None:
         """Sends what the ring has from before `block`, for the metrics that go on raw in it."""

@@ -159,8 +159,8 @@ def columns(block: Block, rows: Sequence[int]) -> Block | None:
             quality = None
     if not len(time_us):
         return None
-    reductions = tuple(block.reductions[row] for row in at) if block.reductions else ()
-    return Block(tuple(block.metrics[row] for row in at), time_us, value, quality, reductions, rate_hz)
+    reductions = tuple([block.reductions[row] for row in at]) if block.reductions else ()
+    return Block(tuple([block.metrics[row] for row in at]), time_us, value, quality, reductions, rate_hz)
 
 
 def portions(blocks: Iterable[Block]) -> list[tuple[Block, ...]]:

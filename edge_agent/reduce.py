@@ -59,6 +59,7 @@ class _Plan:
     """Which rows of a block go where: raw rows, rows that are lines, rows that go to panes and their rows there."""
 
     raw: Int64
+    raw_names: tuple[str, ...]
     lines: tuple[tuple[int, str, Line], ...]
     swings: tuple[tuple[int, str, Swing], ...]
     summary: Int64
@@ -114,7 +115,10 @@ class Reducer:
             return Reduced()
         burst = self._burst_columns(block.time_us, keep)
         blocks: list[Block] = []
-        if len(plan.raw) or len(plan.summary):
+        if block.quality is None and not len(plan.summary):
+            if len(plan.raw):
+                blocks.append(Block(plan.raw_names, block.time_us, block.value[plan.raw], rate_hz=block.rate_hz))
+        elif len(plan.raw) or len(plan.summary):
             quality = np.zeros(block.value.shape, np.uint8) if block.quality is None else block.quality
             blocks += _select(block, plan.raw, quality, quality[plan.raw] != MISSING)
             if len(plan.summary):
@@ -197,6 +201,7 @@ class Reducer:
             lines = tuple((i, name, self._lines[name]) for i, name in enumerate(names) if name in self._lines)
             plan = _Plan(
                 np.array([i for i, kind in enumerate(kinds) if kind == "raw"], np.int64),
+                tuple(name for name, kind in zip(names, kinds, strict=True) if kind == "raw"),
                 lines,
                 tuple((i, name, line) for i, name, line in lines if isinstance(line, Swing)),
                 np.array(summary, np.int64),
