@@ -174,7 +174,7 @@ class Health:
         found: list[_Report] = []
         times = table.time_us[rows]
         for time_us in np.unique(times).tolist():
-            at = times == time_us
+            at = np.flatnonzero(times == time_us)
             report = self._judge_window(time_us + self._model.window_us, series[at], mean[rows[at]], directory)
             if report is not None:
                 found.append(report)
@@ -203,9 +203,9 @@ class Health:
             return None
         z = self._deviation(series, x, regime)
         self._distance[series] += self._model.smoothing * (z - self._distance[series])
-        parts = np.unique(self._component[series])
-        distance = np.zeros(len(self._parts))
+        distance = np.full(len(self._parts), -1.0)
         np.maximum.at(distance, self._component[series], np.abs(self._distance[series]))
+        parts = np.flatnonzero(distance != -1.0)
         return self._report(end_us, parts, distance[parts])
 
     def _note_operation(self, series: Int64, mean: Float64, device: Int64, end_us: int) -> None:
@@ -216,7 +216,9 @@ class Health:
         np.minimum.at(self._regime_rank, device[role == ROLE_REGIME], rank[role == ROLE_REGIME])
         best = (role == ROLE_REGIME) & (rank == self._regime_rank[device])
         self._regime[device[best]] = mean[best]
-        new = np.unique(device[self._seen_us[device] < end_us])
+        is_new = np.zeros(len(self._seen_us), bool)
+        is_new[device] = self._seen_us[device] < end_us
+        new = np.flatnonzero(is_new)
         self._seen_us[new] = end_us
         self._steady[new] = np.where(self._running[new], self._steady[new] + 1, 0)
 

@@ -4,6 +4,7 @@ Operators hold their state in arrays that these integers address directly. The s
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -168,4 +169,4 @@ def _tag(names: list[str], code: Int32 | Int64) -> TagColumn:
     occurs = np.zeros(len(names), bool)
     occurs[code] = True
     place = np.cumsum(occurs, dtype=np.int32) - np.int32(1)
-    return TagColumn(tuple(names[i] for i in np.flatnonzero(occurs).tolist()), place[code])
+    return TagColumn(tuple(compress(names, occurs.tolist())), place[code])
