@@ -74,6 +74,8 @@ class RunLimits:
             table["position"][rows] += steps
             table["readings"][rows] += steps if present is None else np.count_nonzero(present, axis=1)
             return None
+        if steps == 1 and present is None and not ((position + 1) % SLOT == 0).any():
+            return self._tick(rows, same[:, 0])
         run = np.zeros(value.shape, np.int64)
         limit = np.zeros(value.shape, np.int64)
         index = np.arange(len(self._roster))[rows]
@@ -86,6 +88,23 @@ class RunLimits:
                 self._teach(here)
         table["position"][rows] += steps
         return run, limit
+
+    def _tick(self, rows: Rows, same: Bool) -> tuple[Int64, Int64]:
+        """Does what `_piece` does for one sample of every metric inside a slot."""
+        table = self.table
+        carried, limit = table["run"][rows], table["limit"][rows]
+        run = np.where(same, carried + 1, 0)
+        ended = np.where(same, 0, carried)
+        normal = ended < limit
+        table["longest"][rows] = np.maximum(table["longest"][rows], np.where(normal, ended, 0))
+        if not normal.all():
+            self._strike(np.arange(len(self._roster))[rows], (ended * ~normal)[:, None])
+        usual = same & (run < limit)
+        table["run"][rows] = run
+        table["repeats"][rows] += usual
+        table["readings"][rows] += usual | ~same
+        table["position"][rows] += 1
+        return run[:, None], limit[:, None]
 
     def _piece(self, rows: Int64, same: Bool, present: Bool | None) -> Int64:
         """Counts the repeats within one slot and remembers what they teach."""
