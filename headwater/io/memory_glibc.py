@@ -6,6 +6,7 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _KEPT_BYTES: Final = 64 * 1024 * 1024
 _MMAP_MIN_BYTES: Final = 16 * 1024 * 1024
@@ -13,6 +14,9 @@ _MMAP_MIN_BYTES: Final = 16 * 1024 * 1024
 
 def spare_memory() -> bool:
     """Uses one arena, without padding, and gives free memory back early; call it before large imports.
+
+    Arrays of one block of readings come from the heap all the same and may leave 2 MiB free at its top: fresh pages for
+    each of them would cost as much time as the arithmetic.
 
     Returns False where there is no glibc (musl, macOS): then nothing is changed.
     """
