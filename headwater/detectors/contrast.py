@@ -17,6 +17,7 @@ REFIT_EVERY = 32
 PEAK_RISE, PEAK_FADE = 0.25, 0.05
 LITTLE_METRICS = 6
 TAIL_NORMAL = 2.7  # Largest of some thirty normal residuals, on average and then some.
+PRODUCTS_MAX = 20_000  # So many at once stay in the cache and on pages that the process has already.
 LEARN_MAX = 3.0  # Residuals beyond so many deviations teach only that much.
 
 
@@ -54,7 +55,11 @@ class Contrasts:
         if contrast.shape[1] == 1:
             residual = np.add.reduce(np.multiply(self.weight.T, contrast, order="C"), axis=0)
             return residual[:, None]
-        residual = np.add.reduce(self.weight[:, :, None] * contrast[None, :, :], axis=1)
+        residual = np.empty(contrast.shape)
+        rows = max(1, PRODUCTS_MAX // contrast.size)
+        for at in range(0, len(contrast), rows):
+            products = self.weight[at : at + rows, :, None] * contrast[None, :, :]
+            np.add.reduce(products, axis=1, out=residual[at : at + rows])
         return residual
 
     def lone_residuals(self, contrast: Float64) -> Float64:

@@ -6,8 +6,9 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
-_M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
+_SPARED_BYTES: Final = 2 * 1024 * 1024
+_BLOCK_BYTES: Final = 8 * 1024 * 1024
 _KEPT_BYTES: Final = 64 * 1024 * 1024
 _MMAP_MIN_BYTES: Final = 16 * 1024 * 1024
 
@@ -20,7 +21,9 @@ def spare_memory() -> bool:
 
     Returns False where there is no glibc (musl, macOS): then nothing is changed.
     """
-    return _set((_M_ARENA_MAX, 1), (_M_TOP_PAD, 0), (_M_TRIM_THRESHOLD, 64 * 1024))
+    return _set(
+        (_M_ARENA_MAX, 1), (_M_TOP_PAD, 0), (_M_TRIM_THRESHOLD, _SPARED_BYTES), (_M_MMAP_THRESHOLD, _BLOCK_BYTES)
+    )
 
 
 def keep_memory() -> bool:
