@@ -11,6 +11,7 @@ from headwater.errors import ConnectError
 from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_sqlite import SqliteLogReader
+from headwater.io.memory_glibc import keep_memory
 from headwater.io.store_sqlite import SqliteStore
 
 KEEP_EVERY_S = 30.0
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Processes until SIGINT or SIGTERM, from where the last checkpoint ended."""
     settings = read_settings(options)
     pipeline = table(settings, "pipeline", PipelineSettings)
+    keep_memory()
     with stop_on_signals() as stop:
         counters = _process(table(settings, "processor", ProcessorSettings), pipeline, stop)
     if options.json:
