@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from headwater import __version__
 from headwater.cli.shared import add_shared_options
-from headwater.cli.thrift import save_resources
+from headwater.cli.thrift import keep_to_one_thread, save_resources
 from headwater.errors import ConnectError, HeadwaterError, SettingsError
 
 EXIT_FAILED = 1
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if named == "agent":
         # Here, because the command's module imports numpy, and then it is too late.
         save_resources()
+    else:
+        keep_to_one_thread()
     try:
         options = build_parser(named).parse_args(arguments)
         return int(importlib.import_module(COMMANDS[options.command][0]).run(options))

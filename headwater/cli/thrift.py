@@ -5,11 +5,15 @@ import os
 from headwater.io.memory_glibc import spare_memory
 
 
-def save_resources() -> None:
-    """Makes the allocator thrifty and keeps BLAS to one thread, unless the environment says otherwise.
+def keep_to_one_thread() -> None:
+    """Keeps BLAS to one thread, unless the environment says otherwise; has an effect only before numpy is imported.
 
-    An agent's matrices are small: a pool of threads costs memory per thread and spins where it waits. It has an effect
-    only before numpy is imported.
+    Our matrices are small: a pool of threads costs memory per thread and spins where it waits.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def save_resources() -> None:
+    """Does that, and makes the allocator thrifty: for a small device."""
+    keep_to_one_thread()
     spare_memory()

@@ -1,4 +1,4 @@
-"""An agent's process is thrifty before numpy comes."""
+"""A process sets its limits before numpy comes."""
 
 import os
 import subprocess
@@ -18,9 +18,9 @@ except SystemExit:
 
 
 @pytest.mark.parametrize(
-    ("command", "given", "found"), [("agent", None, "1"), ("agent", "3", "3"), ("check", None, "unset")]
+    ("command", "given", "found"), [("agent", None, "1"), ("agent", "3", "3"), ("check", None, "1"), ("up", "2", "2")]
 )
-def test_the_agent_keeps_blas_to_one_thread_unless_the_user_says_otherwise(
+def test_every_command_keeps_blas_to_one_thread_unless_the_user_says_otherwise(
     command: str, given: str | None, found: str
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
