@@ -1,7 +1,7 @@
 """The gateway's loop: from MQTT to the log, and back as acknowledgements.
 
 Endpoint ─▶ Broker ─▶ Batcher ─▶ admit ─▶ ┌ writer thread: append ┐ ─▶ PUBACKs, in order of receipt
-                                 └──────────────────────────────┘
+                                          └───────────────────────┘
 Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
 """
 
