@@ -169,7 +169,7 @@ def device_memory(seconds: float, source: str) -> dict[str, float]:
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
-    rounds = 1 if quick else 3
+    rounds = 1 if quick else 9
     block = [drive_apart(2_000 if quick else 10_000, 1_000, 1) for _ in range(rounds)]
     scalar = [
         drive_apart(300 if quick else 1_000, 1, AgentSettings().flush_every_us // 1_000_000) for _ in range(rounds)
