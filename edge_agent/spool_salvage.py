@@ -16,7 +16,6 @@ from headwater.reasons import GapReason
 
 SUFFIXES = ("", "-wal", "-shm")
 PROBES_MAX = 64
-READ_MAX = 200_000
 
 Row = tuple[int, int, int, int, int, int, bytes]
 COLUMNS = "seq, readings, gaps, created_us, bytes, crc, payload"

@@ -9,8 +9,6 @@ from dataclasses import replace
 from headwater.batch import DeviceStatus
 from headwater.status import Status
 
-DEVICES_PER_CONNECTION_MAX = 10_000
-
 
 class Presence:
     """Follows devices; connections are told apart by any hashable key.

@@ -29,10 +29,10 @@ from headwater.frame import Anomaly, Gap, Int64, Summaries
 from headwater.name_table import is_metric_cached, is_name_cached
 from headwater.reasons import DeadLetterReason, GapReason, Severity
 
-Compression = Literal["lz4", "zstd"] | None
 # What a batch of the simulator's fleet takes in the log: 22.3 bytes a reading as it is, about 4 with lz4. The gateway chooses
 # (`[gateway] compression`), because what packing costs is saved again on the way to the disk.
-COMPRESSION_DEFAULT: Final[Compression] = None
+Compression = Literal["lz4", "zstd"] | None
+
 # Records of a batch that the gateway closes are about 1 MiB; this bounds what a reader takes on.
 ARROW_BYTES_MAX: Final = 256 * 1024 * 1024
 
@@ -50,7 +50,7 @@ _PANE_NUMBERS: Final = tuple(field.name for field in SUMMARY if field.name not i
 _FRAME_NUMBERS: Final = ("epoch", "seq", "received_us", "created_us", "clock", "oldest_seq", "payload_bytes")
 
 
-def batch_to_arrow(batch: Batch, *, compression: Compression = COMPRESSION_DEFAULT) -> bytes:
+def batch_to_arrow(batch: Batch, *, compression: Compression = None) -> bytes:
     """Writes a batch as one Arrow IPC stream with one record batch; a dead letter's payload is cut at 1 KiB.
 
     Args:

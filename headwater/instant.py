@@ -54,15 +54,6 @@ def format_utc(time_us: int) -> str:
     )
 
 
-def floor_us(time_us: int, width_us: int) -> int:
-    """Returns the start of the epoch-aligned slice of `width_us` that holds `time_us`.
-
-    >>> floor_us(1_234, 100)
-    1200
-    """
-    return time_us - time_us % width_us
-
-
 def foreign_time_us(number: float) -> int | None:
     """Reads a foreign time stamp whose unit its magnitude tells (s, ms, µs or ns); None outside 2000–2100.
 

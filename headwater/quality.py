@@ -26,12 +26,3 @@ class Quality(IntEnum):
     BAD_STUCK = 66
     BAD_SENSOR = 67
     MISSING = 255
-
-
-def is_usable(code: int) -> bool:
-    """Tells whether a reading of this quality may enter statistics.
-
-    >>> is_usable(Quality.UNCERTAIN_RATE), is_usable(Quality.BAD_RANGE)
-    (True, False)
-    """
-    return code < BAD_MIN

@@ -21,8 +21,6 @@ class DeadLetterReason(StrEnum):
     TOPIC = "topic"
     NOT_FINITE = "not_finite"
     TIME_RANGE = "time_range"
-    CONFLICT = "conflict"
-    QUOTA = "quota"
     LATE = "late"  # A note only: these readings are stored, but came too late for their windows.
 
 

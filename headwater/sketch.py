@@ -17,7 +17,6 @@ import numpy.typing as npt
 from headwater.frame import Float64, Int32, Int64
 
 RELATIVE_ERROR: Final = 2.0**-7
-KEY_MAX: Final = (2046 << 6 | 63) - 63
 _SHIFT: Final = 46
 _MAGNITUDE: Final = np.int64((1 << 63) - 1)
 # The lowest normal number has exponent field 1, so 64 after the shift; it gets key 1.

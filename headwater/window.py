@@ -222,9 +222,6 @@ class Global:
         return f"global:{format_duration(self.step_us)}"
 
 
-AnyWindower = AlignedWindower | Windower | Count | Global
-
-
 def parse_windower(text: str) -> AlignedWindower | Session | Count | Global:
     """Reads a windower as settings write it; see the table above.
 

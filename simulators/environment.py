@@ -8,7 +8,6 @@ from headwater.frame import Float64
 from simulators.noise import as_keys, key_of, smooth
 
 DAY_S = 86_400
-AMBIENT_MEAN_CEL = 15.0
 _WEATHER_PERIODS_S = (10_800, 900)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.batch import Batch
 from headwater.batch_arrow import batch_from_arrow
@@ -45,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         except asyncio.CancelledError:
             return 0
         return 0
-    pipeline = table(read_settings(options), "pipeline", PipelineSettings)
+    settings = read_settings(options)
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    partitions = max(table(settings, "gateway", GatewaySettings).partitions, log_topics.PARTITIONS_DEFAULT)
     path = pipeline.file_of("log")
     if not path.exists():
         raise ConnectError(f"{path} is not there: is a gateway running with this data folder? (--data DIR)")
@@ -53,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     shown = 0
     try:
         with stop_on_signals() as stop:
-            for batch in _batches(log, from_start=options.from_start, stop=stop):
+            for batch in _batches(log, partitions, from_start=options.from_start, stop=stop):
                 for row in _rows(batch, with_values=options.values):
                     if options.device in {"", row["device"]}:
                         _show(row, as_json=options.json)
@@ -65,13 +68,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _batches(log: SqliteLogReader, *, from_start: bool, stop: threading.Event) -> Iterator[Batch]:
+def _batches(log: SqliteLogReader, partitions: int, *, from_start: bool, stop: threading.Event) -> Iterator[Batch]:
     """Follows all partitions of the readings; partitions are found as they appear."""
     at: dict[int, int] = {}
     first = True
     while not stop.is_set():
         found = False
-        for partition in range(log_topics.PARTITIONS_DEFAULT):
+        for partition in range(partitions):
             if partition not in at:
                 end = log.end(log_topics.READINGS, partition)
                 at[partition] = end if first and not from_start else log.start(log_topics.READINGS, partition)

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.batch_arrow import batch_from_arrow
 from headwater.cli.pipeline import PipelineSettings
@@ -11,7 +12,7 @@ from headwater.errors import ConnectError, SettingsError
 from headwater.instant import format_utc
 from headwater.io.log_sqlite import SqliteLogReader
 from headwater.io.store_sqlite_query import StoreReader
-from headwater.names import is_name, shard_of
+from headwater.names import is_name
 
 RECORDS_BACK_MAX = 600
 
@@ -35,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
             raise ConnectError(
                 f"{pipeline.file_of(what)} is not there: is the pipeline running with this data folder? (--data DIR)"
             )
-    partitions = int(getattr(settings["gateway"], "partitions"))  # noqa: B009  the table's class is the gateway's
+    partitions = table(settings, "gateway", GatewaySettings).partitions
     report = {
         "device": options.device,
-        "log": _in_log(SqliteLogReader(pipeline.file_of("log")), site, device, shard_of(site, device, partitions)),
+        "log": _in_log(SqliteLogReader(pipeline.file_of("log")), site, device, partitions),
         "store": _in_store(StoreReader(pipeline.file_of("store")), site, device),
     }
     if options.json:
@@ -50,23 +51,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_log(log: SqliteLogReader, site: str, device: str, shard: int) -> dict[str, Any]:
-    """The newest frame of the device among the shard's last records."""
-    end = log.end(log_topics.READINGS, shard)
-    found: dict[str, Any] = {"partition": shard, "end": end, "frame": "none in the last records"}
-    start = max(log.start(log_topics.READINGS, shard), end - RECORDS_BACK_MAX)
-    for record in log.read(log_topics.READINGS, shard, start, RECORDS_BACK_MAX):
-        batch = batch_from_arrow(record.value)
-        for row, code in enumerate(batch.device.tolist()):
-            if batch.devices[code] == (site, device):
-                found |= {
-                    "frame": f"seq {int(batch.seq[row])}",
-                    "offset": record.offset,
-                    "received": format_utc(int(batch.received_us[row])),
-                }
-        for letter in batch.dead_letters:
-            if (letter.site, letter.device) == (site, device):
-                found["dead_letter"] = f"{letter.reason}: {letter.detail}"
+def _in_log(log: SqliteLogReader, site: str, device: str, partitions: int) -> dict[str, Any]:
+    """The newest frame of the device among the last records of every partition.
+
+    All are searched, because the data folder may have been made with another number of partitions than these settings say.
+    """
+    found: dict[str, Any] = {"frame": "none in the last records"}
+    for shard in range(max(partitions, log_topics.PARTITIONS_DEFAULT)):
+        end = log.end(log_topics.READINGS, shard)
+        start = max(log.start(log_topics.READINGS, shard), end - RECORDS_BACK_MAX)
+        for record in log.read(log_topics.READINGS, shard, start, RECORDS_BACK_MAX):
+            batch = batch_from_arrow(record.value)
+            for row, code in enumerate(batch.device.tolist()):
+                if batch.devices[code] == (site, device):
+                    found |= {
+                        "frame": f"seq {int(batch.seq[row])}",
+                        "partition": shard,
+                        "offset": record.offset,
+                        "received": format_utc(int(batch.received_us[row])),
+                    }
+            for letter in batch.dead_letters:
+                if (letter.site, letter.device) == (site, device):
+                    found["dead_letter"] = f"{letter.reason}: {letter.detail}"
     log.close()
     return found
 
