@@ -1,4 +1,4 @@
-"""The embedded form: gateway, processor and page in one process, on SQLite files in one folder.
+"""Gateway and processor in one process, over whatever log and store they are given; the embedded form stands on SQLite.
 
     MQTT ─▶ Gateway (asyncio, its own thread) ─▶ log.db ─▶ Processor (thread) ─▶ store.db ─▶ page (thread)
                  ▲                                                                   │
@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cloud_processor.processor import Processor
@@ -21,12 +20,9 @@ from gateway.bridge import Gateway
 from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.errors import ConnectError
-from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
-from headwater.io.log_sqlite import SqliteLog
-from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_query import StoreReader
-from headwater.io.store_sqlite_retention import Retention
+from headwater.ports import Checkpoints, KeptLog, KeptStore
 
 Result = TypeVar("Result")
 KEEP_EVERY_S = 30.0
@@ -55,33 +51,23 @@ class LoopThread:
 
 
 class Pipeline:
-    """Gateway, log, processor and store of one plant on one machine."""
+    """Gateway, log, processor and store of one plant on one machine; it closes what it was given."""
 
     def __init__(
         self,
         gateway: GatewaySettings,
         processor: ProcessorSettings,
         *,
-        log: Path,
-        state: Path,
-        store: Path,
+        log: KeptLog,
+        store: KeptStore,
+        checkpoints: Checkpoints,
+        frontiers: StoreReader,
+        reader: StoreReader,
         log_keep_us: int,
-        retention: Retention,
     ) -> None:
-        for path in (log, state, store):
-            path.parent.mkdir(parents=True, exist_ok=True)
         self.clock = SystemClock()
-        self.log = SqliteLog(log)
-        self.store = SqliteStore(store, retention=retention)
-        self.checkpoints = SqliteCheckpoints(state)
-        if self.store.set_aside is not None:
-            # A new store under an old checkpoint would miss what was set aside: replay all that the log still holds.
-            _messages.warning(
-                "the store was damaged and is now %s: replaying the log into a new one", self.store.set_aside
-            )
-            self.checkpoints.forget()
-        self._frontiers = StoreReader(store)
-        self.reader = StoreReader(store)
+        self.log, self.store, self.checkpoints = log, store, checkpoints
+        self.reader, self._frontiers = reader, frontiers
         self.gateway = Gateway(gateway, self.log, self.clock, self._frontiers)
         self.processor = Processor(processor, self.log, self.store, self.checkpoints, self.clock, "embedded")
         self.loop = LoopThread("gateway")
@@ -140,6 +126,6 @@ class Pipeline:
         self.check()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes log, store and checkpoints."""
         for part in (self.reader, self._frontiers, self.checkpoints, self.store, self.log):
             part.close()

@@ -72,6 +72,13 @@ class Log(Protocol):
         """Releases what it holds; nothing appended is lost."""
 
 
+class KeptLog(Log, Protocol):
+    """A log whose owner also lets go of old records; where an engine does that by itself, `trim` does nothing."""
+
+    def trim(self, log_topic: str, before_us: int) -> int:
+        """Deletes records that are older; returns how many."""
+
+
 class Store(Protocol):
     """Where readings and results end; what it returns from is durable."""
 
@@ -85,6 +92,13 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Releases what it holds."""
+
+
+class KeptStore(Store, Protocol):
+    """A store whose owner also lets go of old rows; where an engine does that by itself, `retain` does nothing."""
+
+    def retain(self, now_us: int) -> int:
+        """Deletes some rows that are older than their retention; returns how many. Call it now and then."""
 
 
 class Checkpoints(Protocol):

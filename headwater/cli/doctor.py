@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headwater import log_topics
+from headwater.cli.engines import expect, open_log_reader, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, table
-from headwater.errors import HeadwaterError
+from headwater.errors import ConnectError, HeadwaterError
 from headwater.instant import US_PER_S
-from headwater.io.log_sqlite import SqliteLogReader
-from headwater.io.store_sqlite_query import StoreReader
 from headwater.settings import Table
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
@@ -117,10 +116,11 @@ async def _connect(host: str, port: int) -> None:
 def look_at_log(settings: Mapping[str, Table]) -> Finding:
     """Is there a log, and has the processor caught up with it?"""
     pipeline = table(settings, "pipeline", PipelineSettings)
-    path = pipeline.file_of("log")
-    if not path.exists():
-        return Finding("log", False, f"{path} is not there", "start the gateway with this data folder (--data DIR)")
-    log = SqliteLogReader(path)
+    try:
+        expect(pipeline, "log")
+    except ConnectError as error:
+        return Finding("log", False, str(error), "start the gateway with this data folder")
+    log, where = open_log_reader(pipeline), url_of(pipeline, "log")
     try:
         ends = {part: log.end(log_topics.READINGS, part) for part in range(log_topics.PARTITIONS_DEFAULT)}
         incarnation = log.incarnation
@@ -129,18 +129,21 @@ def look_at_log(settings: Mapping[str, Table]) -> Finding:
     finally:
         log.close()
     return (
-        Finding("log", True, f"{path}: {sum(ends.values())} records, incarnation {incarnation}")
+        Finding("log", True, f"{where}: {sum(ends.values())} records, incarnation {incarnation}")
         if any(ends.values())
-        else Finding("log", False, f"{path} is empty", "no frame has come: look at the agents")
+        else Finding("log", False, f"{where} is empty", "no frame has come: look at the agents")
     )
 
 
 def look_at_processor(settings: Mapping[str, Table]) -> Finding:
     """How far is the store behind the log?"""
     pipeline = table(settings, "pipeline", PipelineSettings)
-    if not pipeline.file_of("log").exists() or not pipeline.file_of("store").exists():
-        return Finding("processor", False, "log or store is not there", "start the processor with this data folder")
-    log, store = SqliteLogReader(pipeline.file_of("log")), StoreReader(pipeline.file_of("store"))
+    try:
+        expect(pipeline, "log")
+        expect(pipeline, "store")
+    except ConnectError as error:
+        return Finding("processor", False, str(error), "start the processor with this data folder")
+    log, store = open_log_reader(pipeline), open_reader(pipeline)
     try:
         at = store.positions()
         lag = sum(
@@ -158,10 +161,12 @@ def look_at_processor(settings: Mapping[str, Table]) -> Finding:
 
 def look_at_store(settings: Mapping[str, Table]) -> Finding:
     """Is the store fresh, and is the account clean?"""
-    path = table(settings, "pipeline", PipelineSettings).file_of("store")
-    if not path.exists():
-        return Finding("store", False, f"{path} is not there", "start the processor with this data folder")
-    store = StoreReader(path)
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    try:
+        expect(pipeline, "store")
+    except ConnectError as error:
+        return Finding("store", False, str(error), "start the processor with this data folder")
+    store = open_reader(pipeline)
     try:
         age_s = time.time() - store.newest_us() / US_PER_S
         total = store.account_total()

@@ -5,6 +5,7 @@ from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
 from gateway.settings import GatewaySettings
+from headwater.cli.engines import open_log, open_reader, open_store
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
 from headwater.cli.watch import Watch, resident_mib
@@ -19,14 +20,16 @@ ACCOUNT = ("assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown",
 def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
     """Makes gateway, log, processor and store as the settings say."""
     pipeline = table(settings, "pipeline", PipelineSettings)
+    store, checkpoints = open_store(pipeline)
     return Pipeline(
         table(settings, "gateway", GatewaySettings),
         table(settings, "processor", ProcessorSettings),
-        log=pipeline.file_of("log"),
-        state=pipeline.file_of("state"),
-        store=pipeline.file_of("store"),
+        log=open_log(pipeline),
+        store=store,
+        checkpoints=checkpoints,
+        frontiers=open_reader(pipeline),
+        reader=open_reader(pipeline),
         log_keep_us=pipeline.log_keep_us,
-        retention=pipeline.retention,
     )
 
 

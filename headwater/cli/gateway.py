@@ -8,13 +8,13 @@ from gateway.bridge import Gateway
 from gateway.collector import rest_collector
 from gateway.settings import GatewaySettings
 from headwater import log_topics
+from headwater.cli.engines import open_log, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, table
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
-from headwater.io.log_sqlite import SqliteLog
 from headwater.io.memory_glibc import keep_memory
-from headwater.io.store_sqlite_query import StoreReader
+from headwater.ports import KeptLog
 
 TRIM_EVERY_S = 60.0
 
@@ -43,14 +43,12 @@ async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
-    log_path = pipeline.file_of("log")
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    log = SqliteLog(log_path)
-    frontiers = StoreReader(pipeline.file_of("store"))
+    log = open_log(pipeline)
+    frontiers = open_reader(pipeline)
     gateway = Gateway(settings, log, clock, frontiers)
     try:
         port = await gateway.start()
-        say(f"gateway: MQTT on {settings.host}:{port}, log {log_path} ({log.incarnation})")
+        say(f"gateway: MQTT on {settings.host}:{port}, log {url_of(pipeline, 'log')} ({log.incarnation})")
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), TRIM_EVERY_S)
@@ -63,7 +61,7 @@ async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[
         log.close()
 
 
-def _trim(log: SqliteLog, before_us: int) -> None:
+def _trim(log: KeptLog, before_us: int) -> None:
     """Lets go of old records, in slices; what the disk refuses now is tried again."""
     try:
         for log_topic in log_topics.ALL:

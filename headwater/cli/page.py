@@ -5,10 +5,10 @@ import argparse
 from dashboards.app import make_app
 from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
+from headwater.cli.engines import open_reader
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, read_settings, say, stop_on_signals, table
 from headwater.io.clock_system import SystemClock
-from headwater.io.store_sqlite_query import StoreReader
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options, *flags)
     pipeline = table(settings, "pipeline", PipelineSettings)
     page = table(settings, "page", DashboardSettings)
-    reader = StoreReader(pipeline.file_of("store"))
+    reader = open_reader(pipeline)
     app = make_app(reader, counters=None, simulator=None, settings=page, clock=SystemClock())
     server = PageServer(app, page.host, page.port)
     with stop_on_signals() as stop:

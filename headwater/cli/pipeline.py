@@ -1,16 +1,14 @@
-"""The `[pipeline]` table: where the stages of one pipeline keep and find things, and how to open them."""
+"""The `[pipeline]` table: where the stages of one pipeline keep and find things."""
 
 from pathlib import Path
 
 from pydantic import Field
 
-from headwater.errors import SettingsError
 from headwater.instant import US_PER_S
 from headwater.io.store_sqlite_retention import Retention
 from headwater.settings import DurationUs, Table
 
 DAY_US = 86_400 * US_PER_S
-SQLITE = "sqlite:///"
 
 
 class PipelineSettings(Table):
@@ -40,14 +38,3 @@ class PipelineSettings(Table):
     def retention(self) -> Retention:
         """How long the store keeps what."""
         return Retention(self.telemetry_keep_us, self.window_keep_us, self.event_keep_us, self.dead_letter_keep_us)
-
-    def file_of(self, what: str) -> Path:
-        """Returns the SQLite file behind "log", "state" or "store".
-
-        Raises:
-            SettingsError: the URL is not one that this version has an adapter for.
-        """
-        url = str(getattr(self, what)) or f"{SQLITE}{self.folder / what}.db"
-        if not url.startswith(SQLITE):
-            raise SettingsError(f"[pipeline] {what} = {url!r}: this version knows sqlite:///PATH")
-        return Path(url.removeprefix(SQLITE))

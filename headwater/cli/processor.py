@@ -5,14 +5,13 @@ import threading
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
+from headwater.cli.engines import open_log_reader, open_store, url_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, stop_on_signals, table
 from headwater.errors import ConnectError
-from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
-from headwater.io.log_sqlite import SqliteLogReader
 from headwater.io.memory_glibc import keep_memory
-from headwater.io.store_sqlite import SqliteStore
+from headwater.ports import KeptStore
 
 KEEP_EVERY_S = 30.0
 
@@ -36,17 +35,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _process(settings: ProcessorSettings, pipeline: PipelineSettings, stop: threading.Event) -> dict[str, object]:
-    store_path = pipeline.file_of("store")
-    store_path.parent.mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
-    log = SqliteLogReader(pipeline.file_of("log"))
-    store = SqliteStore(store_path, retention=pipeline.retention)
-    checkpoints = SqliteCheckpoints(pipeline.file_of("state"))
-    if store.set_aside is not None:
-        say(f"processor: the store was damaged and is now {store.set_aside}: replaying the log into a new one")
-        checkpoints.forget()
+    log = open_log_reader(pipeline)
+    store, checkpoints = open_store(pipeline)
     processor = Processor(settings, log, store, checkpoints, clock, "processor")
-    say(f"processor: log {pipeline.file_of('log')}, store {store_path}")
+    say(f"processor: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)
     keeper.start()
     try:
@@ -60,7 +53,7 @@ def _process(settings: ProcessorSettings, pipeline: PipelineSettings, stop: thre
         log.close()
 
 
-def _keep(store: SqliteStore, clock: SystemClock, stop: threading.Event) -> None:
+def _keep(store: KeptStore, clock: SystemClock, stop: threading.Event) -> None:
     """Lets go of what is older than its retention, in slices."""
     while not stop.wait(KEEP_EVERY_S):
         try:

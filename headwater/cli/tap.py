@@ -12,14 +12,15 @@ from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.batch import Batch
 from headwater.batch_arrow import batch_from_arrow
+from headwater.cli.engines import expect, open_log_reader
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, read_settings, say, stop_on_signals, table
 from headwater.codec import decode_frame
 from headwater.errors import ConnectError, DecodeError, SettingsError
 from headwater.frame import Frame
 from headwater.instant import format_utc
-from headwater.io.log_sqlite import SqliteLogReader
 from headwater.names import parse_mqtt_topic
+from headwater.ports import Log
 
 POLL_S = 0.2
 RECORDS_MAX = 64
@@ -49,10 +50,8 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     pipeline = table(settings, "pipeline", PipelineSettings)
     partitions = max(table(settings, "gateway", GatewaySettings).partitions, log_topics.PARTITIONS_DEFAULT)
-    path = pipeline.file_of("log")
-    if not path.exists():
-        raise ConnectError(f"{path} is not there: is a gateway running with this data folder? (--data DIR)")
-    log = SqliteLogReader(path)
+    expect(pipeline, "log")
+    log = open_log_reader(pipeline)
     shown = 0
     try:
         with stop_on_signals() as stop:
@@ -68,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _batches(log: SqliteLogReader, partitions: int, *, from_start: bool, stop: threading.Event) -> Iterator[Batch]:
+def _batches(log: Log, partitions: int, *, from_start: bool, stop: threading.Event) -> Iterator[Batch]:
     """Follows all partitions of the readings; partitions are found as they appear."""
     at: dict[int, int] = {}
     first = True

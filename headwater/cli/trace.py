@@ -6,13 +6,14 @@ from typing import Any
 from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.batch_arrow import batch_from_arrow
+from headwater.cli.engines import expect, open_log_reader, open_reader
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, table
-from headwater.errors import ConnectError, SettingsError
+from headwater.errors import SettingsError
 from headwater.instant import format_utc
-from headwater.io.log_sqlite import SqliteLogReader
 from headwater.io.store_sqlite_query import StoreReader
 from headwater.names import is_name
+from headwater.ports import Log
 
 RECORDS_BACK_MAX = 600
 
@@ -32,15 +33,12 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     pipeline = table(settings, "pipeline", PipelineSettings)
     for what in ("log", "store"):
-        if not pipeline.file_of(what).exists():
-            raise ConnectError(
-                f"{pipeline.file_of(what)} is not there: is the pipeline running with this data folder? (--data DIR)"
-            )
+        expect(pipeline, what)
     partitions = table(settings, "gateway", GatewaySettings).partitions
     report = {
         "device": options.device,
-        "log": _in_log(SqliteLogReader(pipeline.file_of("log")), site, device, partitions),
-        "store": _in_store(StoreReader(pipeline.file_of("store")), site, device),
+        "log": _in_log(open_log_reader(pipeline), site, device, partitions),
+        "store": _in_store(open_reader(pipeline), site, device),
     }
     if options.json:
         print_json(report)
@@ -51,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_log(log: SqliteLogReader, site: str, device: str, partitions: int) -> dict[str, Any]:
+def _in_log(log: Log, site: str, device: str, partitions: int) -> dict[str, Any]:
     """The newest frame of the device among the last records of every partition.
 
     All are searched, because the data folder may have been made with another number of partitions than these settings say.
