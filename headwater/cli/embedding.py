@@ -1,6 +1,7 @@
 """What `demo` and `up` share: the pipeline from settings, its counters, and the summary at the end."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
@@ -20,15 +21,23 @@ ACCOUNT = ("assigned", "stored", "dead_lettered", "gap", "in_flight", "unknown",
 def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
     """Makes gateway, log, processor and store as the settings say."""
     pipeline = table(settings, "pipeline", PipelineSettings)
-    store, checkpoints = open_store(pipeline)
+    with ExitStack() as opened:
+        # What one of them refuses must not leave the others open.
+        log = opened.enter_context(closing(open_log(pipeline)))
+        store, checkpoints = open_store(pipeline)
+        opened.callback(checkpoints.close)
+        opened.callback(store.close)
+        frontiers = opened.enter_context(closing(open_reader(pipeline)))
+        reader = opened.enter_context(closing(open_reader(pipeline)))
+        opened.pop_all()
     return Pipeline(
         table(settings, "gateway", GatewaySettings),
         table(settings, "processor", ProcessorSettings),
-        log=open_log(pipeline),
+        log=log,
         store=store,
         checkpoints=checkpoints,
-        frontiers=open_reader(pipeline),
-        reader=open_reader(pipeline),
+        frontiers=frontiers,
+        reader=reader,
         log_keep_us=pipeline.log_keep_us,
     )
 
