@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo test check format bench fuzz crash screenshots clean
+.PHONY: help demo kafka test check format bench fuzz crash screenshots clean
 
 help:  ## Print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,10 @@ $(STAMP_TEST): pyproject.toml | $(BIN)/python
 
 demo: $(STAMP)  ## Run the whole pipeline in one process with a live page
 	$(BIN)/headwater demo $(ARGS)
+
+kafka: $(STAMP)  ## Start an Apache Kafka on loopback and print its URL; scripts/kafka.py stop ends it
+	@$(BIN)/python scripts/install_servers.py kafka
+	@$(BIN)/python scripts/kafka.py start $(ARGS)
 
 check: $(STAMP_TEST)  ## Lint, types, architecture, docs
 	$(BIN)/ruff check .

@@ -1,17 +1,21 @@
-"""Installs the Debian packages that tests need; says so and goes on where it can't, fails under CI=true.
+"""Installs what tests need: Debian packages, and Kafka's jars by Maven; says so where it can't, fails under CI=true.
 
-python scripts/install_servers.py [mosquitto] [chromium]      both when none is named
+python scripts/install_servers.py [mosquitto] [chromium] [kafka]      all when none is named
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 PACKAGES = {
     "mosquitto": (["mosquitto", "mosquitto_pub"], ["mosquitto", "mosquitto-clients"]),
     "chromium": (["chromium"], ["chromium", "fonts-inter"]),
+    "kafka": (["java", "mvn"], ["default-jre-headless", "maven"]),
 }
+# What a server needs beyond its packages.
+SCRIPTS = {"kafka": ["kafka.py", "install"]}
 
 
 def missing(name: str) -> bool:
@@ -33,21 +37,25 @@ def apt(*arguments: str) -> bool:
         return False
 
 
+def fetch(name: str) -> bool:
+    """Runs the server's own script, which does nothing when all is there."""
+    script, *arguments = SCRIPTS[name]
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
 def main() -> int:
     """Installs what is missing of the named servers."""
-    wanted = [name for name in sys.argv[1:] or PACKAGES if missing(name)]
-    if not wanted:
-        return 0
-    packages = [package for name in wanted for package in PACKAGES[name][1]]
-    installed = apt("update") and apt("install", "--no-install-recommends", *packages)
-    still = [name for name in wanted if missing(name)]
+    named = sys.argv[1:] or list(PACKAGES)
+    wanted = [name for name in named if missing(name)]
+    if wanted:
+        packages = [package for name in wanted for package in PACKAGES[name][1]]
+        if not (apt("update") and apt("install", "--no-install-recommends", *packages)):
+            print("apt-get failed or is not here", file=sys.stderr)
+    still = [name for name in named if missing(name) or (name in SCRIPTS and not fetch(name))]
     if not still:
         return 0
-    print(
-        f"Not installed: {', '.join(still)} (apt-get {'ran' if installed else 'failed or is not here'}); "
-        "tests that need them will be skipped and say so.",
-        file=sys.stderr,
-    )
+    print(f"Not installed: {', '.join(still)}; tests that need them will be skipped and say so.", file=sys.stderr)
     return 1 if os.environ.get("CI") == "true" else 0
 
 

@@ -2,6 +2,9 @@
 
 import pytest
 import pytest_socket
+from kafka_server import kafka
+
+__all__ = ["kafka"]  # A fixture for all tests.
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
