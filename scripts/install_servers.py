@@ -1,6 +1,6 @@
 """Installs what tests need: Debian packages, and Kafka's jars by Maven; says so where it can't, fails under CI=true.
 
-python scripts/install_servers.py [mosquitto] [chromium] [kafka]      all when none is named
+python scripts/install_servers.py [mosquitto] [chromium] [kafka] [influxdb] [victoria-metrics]      all when none is named
 """
 
 import os
@@ -13,6 +13,8 @@ PACKAGES = {
     "mosquitto": (["mosquitto", "mosquitto_pub"], ["mosquitto", "mosquitto-clients"]),
     "chromium": (["chromium"], ["chromium", "fonts-inter"]),
     "kafka": (["java", "mvn"], ["default-jre-headless", "maven"]),
+    "influxdb": (["influxd"], ["influxdb"]),
+    "victoria-metrics": (["victoria-metrics"], ["victoria-metrics"]),
 }
 # What a server needs beyond its packages.
 SCRIPTS = {"kafka": ["kafka.py", "install"]}
