@@ -9,7 +9,7 @@ lonely frame waits milliseconds and a burst still goes into one commit.
 from dataclasses import dataclass, field
 
 from gateway.inbound import Inbound, Note
-from gateway.session import Session
+from gateway.sender import Sender
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Group:
     opened_us: int
     inbound: dict[int, list[Inbound]] = field(default_factory=dict)
     notes: dict[int, list[Note]] = field(default_factory=dict)
-    owed: dict[Session, list[int]] = field(default_factory=dict)
+    owed: dict[Sender, list[int]] = field(default_factory=dict)
     heartbeats: set[int] = field(default_factory=set)
     size_bytes: int = 0
     count: int = 0
@@ -69,7 +69,7 @@ class Batcher:
         owed, by_shard, size_bytes = group.owed, group.inbound, 0
         shard = -1
         of_shard: list[Inbound] = []
-        session: Session | None = None
+        session: Sender | None = None
         of_session: list[int] = []
         for message in inbound:
             _, _, to_shard, payload, _, sender, ticket, _ = message

@@ -19,6 +19,7 @@ from gateway.broker import Broker
 from gateway.endpoint import Endpoint
 from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
+from gateway.inlet import Inlet
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
@@ -65,13 +66,8 @@ class Gateway:
         self._log = log
         self._clock = clock
         self._frontiers = frontiers
-        self._broker = Broker(
-            partitions=settings.partitions,
-            subscriptions_max=settings.subscriptions_max,
-            retained=RetainedMessages(settings.retained_max, settings.retained_max_bytes),
-            dead_letter_max_bytes=settings.dead_letter_max_bytes,
-        )
-        self._endpoint = Endpoint(settings, self._broker, clock, self._take)
+        self._inlet: Inlet = self._endpoint()
+        self._intake = self._inlet.intake
         self._batcher = Batcher(
             max_bytes=settings.batch_max_bytes,
             age_us=settings.batch_age_us,
@@ -103,6 +99,16 @@ class Gateway:
         self._port = 0
         self._closing: asyncio.Task[None] | None = None
 
+    def _endpoint(self) -> Endpoint:
+        settings = self._settings
+        broker = Broker(
+            partitions=settings.partitions,
+            subscriptions_max=settings.subscriptions_max,
+            retained=RetainedMessages(settings.retained_max, settings.retained_max_bytes),
+            dead_letter_max_bytes=settings.dead_letter_max_bytes,
+        )
+        return Endpoint(settings, broker, self._clock, self._take)
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of the listener."""
@@ -115,7 +121,7 @@ class Gateway:
             SettingsError: the settings can't be followed.
         """
         await asyncio.get_running_loop().run_in_executor(self._writer, self._recover)
-        self._port = await self._endpoint.start()
+        self._port = await self._inlet.start()
         self._spawn(self._write_groups(), "headwater-write")
         self._spawn(self._tick(), "headwater-tick")
         if self._settings.ack_level == "backbone" or self._frontiers is not None:
@@ -127,7 +133,8 @@ class Gateway:
         """Reads back what clients rely on; runs before anybody can connect."""
         partitions = self._settings.partitions
         try:
-            restore_configurations(self._log, partitions, self._broker.retained)
+            if self._inlet.retained is not None:
+                restore_configurations(self._log, partitions, self._inlet.retained)
             if self._settings.ack_level == "backbone":
                 for row in restore_frontiers(self._log, partitions, self._book):
                     self._acks.note(row, self._clock.monotonic_us())
@@ -143,7 +150,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._drained()
-        await self._endpoint.close()
+        await self._inlet.close()
         self._take()
         self._is_stopping = True
         self._wake.set()
@@ -154,20 +161,19 @@ class Gateway:
 
     def counters(self) -> dict[str, int]:
         """Numbers of the gateway about itself, by names of the form `noun_state`."""
-        admission, broker = self._admission, self._broker
+        admission, intake = self._admission, self._intake
         return {
-            **{f"broker_{name}": count for name, count in broker.counters.items()},
+            **{f"broker_{name}": count for name, count in intake.counters.items()},
             **{f"admitted_{name}": count for name, count in admission.counters.items()},
             **{f"dead_letters_{reason}": count for reason, count in admission.letters.by_reason.items()},
             **self._counters,
-            "received": broker.received,
+            "received": intake.received,
             "dead_letters": sum(admission.letters.by_reason.values()),
-            "connections": broker.connections,
-            "devices_online": broker.presence.online,
+            "devices_online": intake.presence.online,
             "in_flight": self._in_flight.count if self._in_flight else 0,
             "queued": self._batcher.count,
             "queued_bytes": self._batcher.size_bytes,
-            "refused_connections": self._endpoint.refused,
+            **self._inlet.counters(),
         }
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -181,15 +187,15 @@ class Gateway:
             return
         self._counters["failures"] += 1
         _log.critical("%s failed; the gateway closes", task.get_name(), exc_info=task.exception())
-        self._closing = asyncio.get_running_loop().create_task(self._endpoint.close())
+        self._closing = asyncio.get_running_loop().create_task(self._inlet.close())
 
     # Towards the log.
 
     def _take(self) -> None:
         """Moves what the broker gathered into the open group and wakes the writer if that changes its plan."""
-        broker, batcher = self._broker, self._batcher
-        inbound, broker.inbound = broker.inbound, []
-        notes, broker.notes = broker.notes, []
+        intake, batcher = self._intake, self._batcher
+        inbound, intake.inbound = intake.inbound, []
+        notes, intake.notes = intake.notes, []
         was_waiting = batcher.count > 0
         batcher.add(inbound, notes, self._clock.monotonic_us())
         for note in notes:
@@ -198,10 +204,10 @@ class Gateway:
         if not was_waiting or batcher.size_bytes >= self._settings.batch_max_bytes:
             self._wake.set()
         waiting = batcher.size_bytes + (self._in_flight.size_bytes if self._in_flight else 0)
-        if waiting > self._settings.queue_max_bytes and not self._endpoint.is_full:
+        if waiting > self._settings.queue_max_bytes and not self._inlet.is_full:
             self._counters["queue_full"] += 1
-            self._endpoint.is_full = True
-            self._endpoint.resume()
+            self._inlet.is_full = True
+            self._inlet.resume()
 
     async def _write_groups(self) -> None:
         """Writes groups one after the other; ends when told to and nothing waits."""
@@ -255,12 +261,12 @@ class Gateway:
         self._in_flight = None
         self._counters["commits"] += 1
         self._counters["committed_messages"] += group.count
-        for session, tickets in group.owed.items():
-            session.settle(tickets)
-            self._endpoint.settled(session)
-        if self._endpoint.is_full and self._batcher.size_bytes < self._settings.queue_max_bytes // 2:
-            self._endpoint.is_full = False
-            self._endpoint.resume()
+        for sender, tickets in group.owed.items():
+            sender.settle(tickets)
+            self._inlet.settled(sender)
+        if self._inlet.is_full and self._batcher.size_bytes < self._settings.queue_max_bytes // 2:
+            self._inlet.is_full = False
+            self._inlet.resume()
 
     def _appended(self, admitted: Admitted) -> None:
         """Notes what is in the log now."""
@@ -284,9 +290,9 @@ class Gateway:
         """Once a second: keepalives, wills, and a heartbeat for shards that had no batch."""
         while True:
             await asyncio.sleep(TICK_S)
-            self._endpoint.tick()
+            self._inlet.tick()
             now_us = self._clock.monotonic_us()
-            devices = self._broker.presence.known()
+            devices = self._intake.presence.known()
             shards = {shard_of(site, device, self._settings.partitions) for site, device in devices}
             silent = {s for s in shards if now_us - self._beaten.get(s, 0) >= self._settings.heartbeat_us}
             if silent:
@@ -307,9 +313,7 @@ class Gateway:
                     rows = []
                 for row in rows:
                     self._acks.note(row, self._clock.monotonic_us())
-            for site, device, ack in self._acks.due(self._clock.monotonic_us(), self._log.incarnation):
-                self._counters["acks_sent"] += 1
-                self._broker.announce(mqtt_topic(site, device, "ack"), ack.to_json())
-            touched, self._broker.touched = self._broker.touched, set()
-            self._endpoint.flush(touched)
+            acks = self._acks.due(self._clock.monotonic_us(), self._log.incarnation)
+            self._counters["acks_sent"] += len(acks)
+            self._inlet.announce((mqtt_topic(site, device, "ack"), ack.to_json()) for site, device, ack in acks)
             await asyncio.sleep(self._settings.store_poll_us / 1e6)

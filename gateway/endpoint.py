@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,9 @@ import mqtt5
 
 from gateway.broker import Broker
 from gateway.identity import ANONYMOUS, Identity, Users, certificate_identity
+from gateway.intake import Intake
+from gateway.retained import RetainedMessages
+from gateway.sender import Sender
 from gateway.session import Code, Phase, Session, SessionLimits
 from gateway.settings import GatewaySettings
 from headwater.errors import SettingsError
@@ -24,6 +27,7 @@ from headwater.ports import Clock
 
 CLAIMS_WAITING_MAX = 200
 KNOWN_PASSWORDS_MAX = 10_000
+ANNOUNCED_MAX = 100_000
 READ_MAX_BYTES = 256 * 1024
 _CONNACK = mqtt5.ConnAckReasonCode
 _log = logging.getLogger(__name__)
@@ -112,6 +116,7 @@ class Endpoint:
         self._secret = os.urandom(32)
         self.buffer = memoryview(bytearray(READ_MAX_BYTES))
         self._server: asyncio.Server | None = None
+        self._port = settings.port
         self._users: Users | None = None
         self._ticked_us = clock.monotonic_us()
         self.is_full = False
@@ -120,6 +125,30 @@ class Endpoint:
     def now_us(self) -> int:
         """The gateway's time of receipt."""
         return self._clock.now_us()
+
+    @property
+    def intake(self) -> Intake:
+        """The broker of all sessions."""
+        return self._broker
+
+    @property
+    def retained(self) -> RetainedMessages:
+        """What is kept for subscribers."""
+        return self._broker.retained
+
+    @property
+    def where(self) -> str:
+        """The address, for people."""
+        return f"{self._settings.host}:{self._port}"
+
+    @property
+    def room(self) -> int:
+        """Subscribers are served from memory: as many messages as there are."""
+        return ANNOUNCED_MAX
+
+    def counters(self) -> dict[str, int]:
+        """Numbers about connections."""
+        return {"connections": self._broker.connections, "refused_connections": self.refused}
 
     async def start(self) -> int:
         """Opens the listener and returns its port.
@@ -136,7 +165,11 @@ class Endpoint:
             )
         except OSError as error:
             raise SettingsError(f"gateway: can't listen on {settings.host}:{settings.port}: {error}") from error
-        return int(self._server.sockets[0].getsockname()[1])
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self._port
+
+    async def run(self) -> None:
+        """Nothing: connections come by themselves."""
 
     async def close(self) -> None:
         """Stops listening and ends every connection, telling MQTT 5 clients why."""
@@ -198,11 +231,20 @@ class Endpoint:
             if connection is not None:
                 connection.flush(self._settings.write_max_bytes)
 
-    def settled(self, session: Session) -> None:
+    def settled(self, sender: Sender) -> None:
         """Sends PUBACKs, and reads on what waited for room in flight."""
+        assert isinstance(sender, Session)
+        session = sender
         if session.is_stalled:
             session.feed(b"", self.now_us())
         self.after(session)
+
+    def announce(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Publishes messages of the gateway itself, retained."""
+        for where, payload in messages:
+            self._broker.announce(where, payload)
+        touched, self._broker.touched = self._broker.touched, set()
+        self.flush(touched)
 
     def resume(self) -> None:
         """Looks at every connection again, after `is_full` changed."""

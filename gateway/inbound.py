@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from gateway.session import Session
+from gateway.sender import Sender
 from headwater.batch import DeadLetter, DeviceStatus
 from headwater.names import DeviceTopic
 
@@ -28,7 +28,7 @@ class Inbound(NamedTuple):
     shard: int
     payload: bytes
     received_us: int
-    session: Session
+    session: Sender
     ticket: int
     is_repeated: bool = False
 
@@ -49,5 +49,5 @@ class Note:
 
     shard: int
     what: DeviceStatus | DeadLetter | tuple[bytes, bytes]
-    session: Session | None = None
+    session: Sender | None = None
     ticket: int = -1

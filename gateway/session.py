@@ -128,6 +128,11 @@ class Session:
         self.dropped = 0
         self.why = ""
 
+    @property
+    def origin(self) -> object:
+        """Whom presence takes for the speaker: this connection."""
+        return self
+
     def feed(self, data: bytes | memoryview, now_us: int) -> None:
         """Takes bytes from the client, which are the caller's again afterwards; b"" after a stall or a check looks at what was left."""
         if self.phase is Phase.CLOSED:

@@ -1,0 +1,169 @@
+"""What devices send, whoever brought it: towards the log, or refused with a reason; without IO.
+
+Session, Subscription ─▶ publish ─▶ frame, json ─▶ inbound ─────────────┐
+                                 ─▶ status      ─▶ notes, passed on     ├─▶ the batcher
+                                 ─▶ not allowed ─▶ notes (dead letter) ─┘
+
+`gateway.broker.Broker` adds what only a server of MQTT does: sessions, subscriptions, retained messages.
+"""
+
+from collections import Counter
+
+import mqtt5
+
+from gateway.identity import Identity
+from gateway.inbound import Inbound, Note, inbound_of
+from gateway.presence import Presence
+from gateway.sender import Sender
+from gateway.session import Code, Route
+from headwater.batch import DeadLetter, DeviceStatus
+from headwater.errors import DecodeError
+from headwater.names import DeviceTopic, parse_mqtt_topic, shard_of
+from headwater.reasons import DeadLetterReason
+from headwater.status import Status, parse_status
+
+ROUTES_MAX = 1024
+_DATA_LEAVES = frozenset({"frame", "json"})
+
+
+class Intake:
+    """Takes messages in.
+
+    Attributes:
+        inbound, notes: what is to go to the log; the shell empties them.
+        presence: who is online.
+        counters: what happened, by short names.
+        received: messages from devices.
+    """
+
+    def __init__(self, *, partitions: int, dead_letter_max_bytes: int, routes_max: int = ROUTES_MAX) -> None:
+        self._partitions = partitions
+        self._routes_max = routes_max
+        self._dead_letter_max_bytes = dead_letter_max_bytes
+        self.presence = Presence()
+        self.inbound: list[Inbound] = []
+        self.notes: list[Note] = []
+        self.counters: Counter[str] = Counter()
+        self.received = 0
+
+    def publish(self, session: Sender, packet: mqtt5.PublishPacket, where: str, now_us: int) -> None:
+        """Takes one message of a client: towards the log, to others, or as a dead letter."""
+        self.received += 1
+        route = session.routes.get(where) or self._route(session, where)
+        ticket, packet_id = -1, packet.packet_id
+        if packet_id is not None:
+            ticket = session.ledger.receive(packet_id, route.code)
+            if ticket < 0:
+                self._came_twice(session, packet, now_us)
+                return
+        device_topic = route.device_topic
+        if route.reason is not None or device_topic is None:
+            self._refuse(session, route, packet, ticket, now_us)
+            return
+        leaf = device_topic.leaf
+        if leaf in _DATA_LEAVES:
+            if not route.is_heard:
+                self._hear(session, route, device_topic, now_us)
+            payload = packet.payload
+            self.inbound.append(
+                inbound_of((device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate))
+            )
+            self._route_to_others(where, payload, 0)
+        elif leaf == "status":
+            self._take_status(session, route, where, packet.payload, retain=packet.retain, ticket=ticket, now_us=now_us)
+        else:
+            self._take_order(session, packet, device_topic, ticket)
+
+    def _hear(self, session: Sender, route: Route, device_topic: DeviceTopic, now_us: int) -> None:
+        """The first data of a device on a session: a foreign one is online from here on."""
+        route.is_heard = True
+        site, device = device_topic.site, device_topic.device
+        if device_topic.leaf == "json" or not self.presence.of(site, device):
+            for status in self.presence.heard(session.origin, site, device, now_us):
+                self._note_status(status)
+
+    def _came_twice(self, session: Sender, packet: mqtt5.PublishPacket, now_us: int) -> None:
+        """A packet id that is in flight: a repetition is owed one PUBACK only; anything else is an error."""
+        if packet.duplicate:
+            self.counters["repeated"] += 1
+        else:
+            session.disconnect(Code.PROTOCOL_ERROR, "packet_id", now_us)
+
+    def _route(self, session: Sender, where: str) -> Route:
+        """Decides where a topic leads; remembered, and forgotten all at once when a client invents too many."""
+        if len(session.routes) >= self._routes_max:
+            session.routes.clear()
+        route = session.routes[where] = self._make_route(session.identity, where)
+        return route
+
+    def _make_route(self, identity: Identity, where: str) -> Route:
+        device_topic = parse_mqtt_topic(where)
+        if device_topic is None:
+            return Route(None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
+        shard = shard_of(device_topic.site, device_topic.device, self._partitions)
+        if device_topic.leaf == "ack":
+            return Route(device_topic, shard, DeadLetterReason.TOPIC, "only the gateway sends acks", 0x87)
+        if device_topic.leaf in {"config", "command"}:
+            if identity.is_operator:
+                return Route(device_topic, shard)
+            return Route(device_topic, shard, DeadLetterReason.IDENTITY, f"{identity.name!r} is no operator", 0x87)
+        if not identity.may_speak_for(device_topic.site, device_topic.device):
+            detail = f"{identity.name!r} may not speak for {device_topic.site}/{device_topic.device}"
+            return Route(device_topic, shard, DeadLetterReason.IDENTITY, detail, 0x87)
+        return Route(device_topic, shard)
+
+    def _refuse(self, session: Sender, route: Route, packet: mqtt5.PublishPacket, ticket: int, now_us: int) -> None:
+        assert route.reason is not None
+        # The names in the topic are what the client claims, not who it is: they don't enter the letter as identity.
+        letter = DeadLetter(
+            now_us,
+            route.reason,
+            "gateway",
+            packet.topic[:512],
+            route.detail,
+            payload=packet.payload[: self._dead_letter_max_bytes],
+        )
+        self.notes.append(Note(route.shard, letter, session, ticket))
+
+    def malformed(self, session: Sender, data: bytes, detail: str, *, too_large: bool, now_us: int) -> None:
+        """Keeps what a client sent that is no packet as a dead letter."""
+        reason = DeadLetterReason.TOO_LARGE if too_large else DeadLetterReason.PARSE
+        source = f"connection of {session.identity.name!r} as {session.client_id!r}"
+        payload = data[: self._dead_letter_max_bytes]
+        self.notes.append(Note(0, DeadLetter(now_us, reason, "gateway", source, detail, payload=payload)))
+
+    def _take_status(
+        self, session: Sender, route: Route, where: str, payload: bytes, *, retain: bool, ticket: int, now_us: int
+    ) -> None:
+        device_topic = route.device_topic
+        assert device_topic is not None
+        site, device = device_topic.site, device_topic.device
+        try:
+            said = parse_status(payload) if payload else Status(online=False)
+        except DecodeError as error:
+            kept = payload[: self._dead_letter_max_bytes]
+            letter = DeadLetter(now_us, error.reason, "gateway", where, error.detail, site, device, payload=kept)
+            self.notes.append(Note(route.shard, letter, session, ticket))
+            return
+        for status in self.presence.said(session.origin, site, device, said, now_us):
+            self._note_status(status, session, ticket)
+        if said.online and said.metrics is not None:
+            self.notes.append(Note(route.shard, (f"{site}/{device}".encode(), payload)))
+        self._retain_and_route(where, payload, 1, retain=retain)
+
+    def _note_status(self, status: DeviceStatus, session: Sender | None = None, ticket: int = -1) -> None:
+        self.notes.append(Note(shard_of(status.site, status.device, self._partitions), status, session, ticket))
+
+    # What a server does beside; for whoever only takes in, nothing.
+
+    def _take_order(self, session: Sender, packet: mqtt5.PublishPacket, device_topic: DeviceTopic, ticket: int) -> None:
+        """A configuration or a command came; a broker between operator and device hands them on itself."""
+        route = Route(device_topic, 0, DeadLetterReason.TOPIC, "configurations and commands are not for the gateway")
+        self._refuse(session, route, packet, ticket, 0)
+
+    def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:  # noqa: ARG002
+        """Keeps a message and hands it to others; False if there is no room for it."""
+        return True
+
+    def _route_to_others(self, where: str, payload: bytes, qos: int) -> None:
+        """Hands a message to whoever subscribed to it."""
