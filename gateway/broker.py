@@ -13,12 +13,13 @@ import mqtt5
 from gateway.identity import Identity
 from gateway.inbound import Note
 from gateway.intake import Intake
+from gateway.publish import QOS, RETAIN, Publish
 from gateway.retained import RetainedMessages
 from gateway.sender import Sender
-from gateway.session import Code, Session
+from gateway.session import Code, Route, Session
 from gateway.subscriptions import Subscriptions, is_pattern
 from headwater.batch import DeviceStatus
-from headwater.names import DeviceTopic, mqtt_topic, shard_of
+from headwater.names import mqtt_topic, shard_of
 
 CLIENT_ID_CHARS_MAX = 128
 CONFIG_MAX_BYTES = 65_536
@@ -147,7 +148,7 @@ class Broker(Intake):
             return
         payload = will.payload or b""
         self.counters["wills"] += 1
-        self._take_status(session, route, will.topic, payload, retain=will.retain, ticket=-1, now_us=now_us)
+        self._take_status(session, route, payload, retain=will.retain, ticket=-1, now_us=now_us)
 
     def _correct_retained(self, status: DeviceStatus) -> None:
         """Turns a retained "online" of a device that vanished without a will into "offline"."""
@@ -160,11 +161,14 @@ class Broker(Intake):
 
     # Messages.
 
-    def _take_order(self, session: Sender, packet: mqtt5.PublishPacket, device_topic: DeviceTopic, ticket: int) -> None:
+    def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
         """A configuration or a command: passed on at once; a retained configuration also goes to the registry."""
-        retain = packet.retain and device_topic.leaf in _RETAINED_LEAVES
+        device_topic = route.device_topic
+        assert device_topic is not None
+        retain = packet.flags & RETAIN != 0 and device_topic.leaf in _RETAINED_LEAVES
         fits = len(packet.payload) <= CONFIG_MAX_BYTES
-        kept = fits and self._retain_and_route(packet.topic, packet.payload, int(packet.qos), retain=retain)
+        qos = (packet.flags & QOS) >> 1
+        kept = fits and self._retain_and_route(route.mqtt_topic, packet.payload, qos, retain=retain)
         self.counters["orders" if kept else "orders_refused"] += 1
         if retain and kept:
             shard = shard_of(device_topic.site, device_topic.device, self._partitions)

@@ -9,11 +9,10 @@ Session, Subscription ─▶ publish ─▶ frame, json ─▶ inbound ───
 
 from collections import Counter
 
-import mqtt5
-
 from gateway.identity import Identity
 from gateway.inbound import Inbound, Note, inbound_of
 from gateway.presence import Presence
+from gateway.publish import DUPLICATE, RETAIN, Publish, topic_text
 from gateway.sender import Sender
 from gateway.session import Code, Route
 from headwater.batch import DeadLetter, DeviceStatus
@@ -46,15 +45,20 @@ class Intake:
         self.counters: Counter[str] = Counter()
         self.received = 0
 
-    def publish(self, session: Sender, packet: mqtt5.PublishPacket, where: str, now_us: int) -> None:
-        """Takes one message of a client: towards the log, to others, or as a dead letter."""
+    def publish(self, session: Sender, packet: Publish, now_us: int) -> None:
+        """Takes one message of a client: towards the log, to others, or as a dead letter.
+
+        Raises:
+            MalformedPacketError: its topic is no text.
+        """
         self.received += 1
-        route = session.routes.get(where) or self._route(session, where)
-        ticket, packet_id = -1, packet.packet_id
-        if packet_id is not None:
+        mqtt_topic, payload, packet_id, flags = packet
+        route = session.routes.get(mqtt_topic) or self._route(session, mqtt_topic)
+        ticket = -1
+        if packet_id:
             ticket = session.ledger.receive(packet_id, route.code)
             if ticket < 0:
-                self._came_twice(session, packet, now_us)
+                self._came_twice(session, flags, now_us)
                 return
         device_topic = route.device_topic
         if route.reason is not None or device_topic is None:
@@ -64,15 +68,15 @@ class Intake:
         if leaf in _DATA_LEAVES:
             if not route.is_heard:
                 self._hear(session, route, device_topic, now_us)
-            payload = packet.payload
+            where, is_repeated = route.mqtt_topic, flags & DUPLICATE != 0
             self.inbound.append(
-                inbound_of((device_topic, where, route.shard, payload, now_us, session, ticket, packet.duplicate))
+                inbound_of((device_topic, where, route.shard, payload, now_us, session, ticket, is_repeated))
             )
             self._route_to_others(where, payload, 0)
         elif leaf == "status":
-            self._take_status(session, route, where, packet.payload, retain=packet.retain, ticket=ticket, now_us=now_us)
+            self._take_status(session, route, payload, retain=flags & RETAIN != 0, ticket=ticket, now_us=now_us)
         else:
-            self._take_order(session, packet, device_topic, ticket)
+            self._take_order(session, route, packet, ticket)
 
     def _hear(self, session: Sender, route: Route, device_topic: DeviceTopic, now_us: int) -> None:
         """The first data of a device on a session: a foreign one is online from here on."""
@@ -82,44 +86,46 @@ class Intake:
             for status in self.presence.heard(session.origin, site, device, now_us):
                 self._note_status(status)
 
-    def _came_twice(self, session: Sender, packet: mqtt5.PublishPacket, now_us: int) -> None:
+    def _came_twice(self, session: Sender, flags: int, now_us: int) -> None:
         """A packet id that is in flight: a repetition is owed one PUBACK only; anything else is an error."""
-        if packet.duplicate:
+        if flags & DUPLICATE:
             self.counters["repeated"] += 1
         else:
             session.disconnect(Code.PROTOCOL_ERROR, "packet_id", now_us)
 
-    def _route(self, session: Sender, where: str) -> Route:
+    def _route(self, session: Sender, mqtt_topic: bytes) -> Route:
         """Decides where a topic leads; remembered, and forgotten all at once when a client invents too many."""
         if len(session.routes) >= self._routes_max:
             session.routes.clear()
-        route = session.routes[where] = self._make_route(session.identity, where)
+        route = session.routes[mqtt_topic] = self._make_route(session.identity, topic_text(mqtt_topic))
         return route
 
     def _make_route(self, identity: Identity, where: str) -> Route:
         device_topic = parse_mqtt_topic(where)
         if device_topic is None:
-            return Route(None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
+            return Route(where, None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
         shard = shard_of(device_topic.site, device_topic.device, self._partitions)
         if device_topic.leaf == "ack":
-            return Route(device_topic, shard, DeadLetterReason.TOPIC, "only the gateway sends acks", 0x87)
+            return Route(where, device_topic, shard, DeadLetterReason.TOPIC, "only the gateway sends acks", 0x87)
         if device_topic.leaf in {"config", "command"}:
             if identity.is_operator:
-                return Route(device_topic, shard)
-            return Route(device_topic, shard, DeadLetterReason.IDENTITY, f"{identity.name!r} is no operator", 0x87)
+                return Route(where, device_topic, shard)
+            return Route(
+                where, device_topic, shard, DeadLetterReason.IDENTITY, f"{identity.name!r} is no operator", 0x87
+            )
         if not identity.may_speak_for(device_topic.site, device_topic.device):
             detail = f"{identity.name!r} may not speak for {device_topic.site}/{device_topic.device}"
-            return Route(device_topic, shard, DeadLetterReason.IDENTITY, detail, 0x87)
-        return Route(device_topic, shard)
+            return Route(where, device_topic, shard, DeadLetterReason.IDENTITY, detail, 0x87)
+        return Route(where, device_topic, shard)
 
-    def _refuse(self, session: Sender, route: Route, packet: mqtt5.PublishPacket, ticket: int, now_us: int) -> None:
+    def _refuse(self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int) -> None:
         assert route.reason is not None
         # The names in the topic are what the client claims, not who it is: they don't enter the letter as identity.
         letter = DeadLetter(
             now_us,
             route.reason,
             "gateway",
-            packet.topic[:512],
+            route.mqtt_topic[:512],
             route.detail,
             payload=packet.payload[: self._dead_letter_max_bytes],
         )
@@ -133,9 +139,9 @@ class Intake:
         self.notes.append(Note(0, DeadLetter(now_us, reason, "gateway", source, detail, payload=payload)))
 
     def _take_status(
-        self, session: Sender, route: Route, where: str, payload: bytes, *, retain: bool, ticket: int, now_us: int
+        self, session: Sender, route: Route, payload: bytes, *, retain: bool, ticket: int, now_us: int
     ) -> None:
-        device_topic = route.device_topic
+        where, device_topic = route.mqtt_topic, route.device_topic
         assert device_topic is not None
         site, device = device_topic.site, device_topic.device
         try:
@@ -156,10 +162,11 @@ class Intake:
 
     # What a server does beside; for whoever only takes in, nothing.
 
-    def _take_order(self, session: Sender, packet: mqtt5.PublishPacket, device_topic: DeviceTopic, ticket: int) -> None:
+    def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
         """A configuration or a command came; a broker between operator and device hands them on itself."""
-        route = Route(device_topic, 0, DeadLetterReason.TOPIC, "configurations and commands are not for the gateway")
-        self._refuse(session, route, packet, ticket, 0)
+        detail = "configurations and commands are not for the gateway"
+        refused = Route(route.mqtt_topic, route.device_topic, route.shard, DeadLetterReason.TOPIC, detail)
+        self._refuse(session, refused, packet, ticket, 0)
 
     def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:  # noqa: ARG002
         """Keeps a message and hands it to others; False if there is no room for it."""

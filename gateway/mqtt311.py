@@ -21,7 +21,7 @@ _PINGREQ, _DISCONNECT = mqtt5.PingReqPacket(), mqtt5.DisconnectPacket()
 
 
 def read(packet: memoryview) -> mqtt5.Packet:
-    """Reads one whole packet that a client may send.
+    """Reads one whole packet that a client may send, other than PUBLISH (`gateway.publish`).
 
     >>> read(memoryview(bytes.fromhex("c000")))
     PingReqPacket()
@@ -31,8 +31,6 @@ def read(packet: memoryview) -> mqtt5.Packet:
     """
     kind, flags = packet[0] >> 4, packet[0] & 0x0F
     reader = Reader(packet, wire.body_start(packet))
-    if kind == wire.PUBLISH:
-        return read_publish(packet)
     if flags != (2 if kind in {wire.SUBSCRIBE, wire.UNSUBSCRIBE} else 0):
         raise MalformedPacketError(f"packet type {kind} with flags {flags}")
     read_body = _READERS.get(kind)
@@ -79,29 +77,6 @@ def _packet_id(reader: Reader) -> int:
     if packet_id == 0:
         raise MalformedPacketError("packet id 0")
     return packet_id
-
-
-def read_publish(packet: memoryview) -> mqtt5.PublishPacket:
-    """Reads a PUBLISH.
-
-    Raises:
-        MalformedPacketError: it is not one.
-    """
-    flags = packet[0] & 0x0F
-    reader = Reader(packet, wire.body_start(packet))
-    qos = flags >> 1 & 3
-    if qos == 3:
-        raise MalformedPacketError("QoS 3")
-    mqtt_topic = reader.text()
-    packet_id = _packet_id(reader) if qos else None
-    payload = bytes(reader.rest())
-    retain, duplicate = bool(flags & 1), bool(flags & 8)
-    try:
-        return mqtt5.PublishPacket(
-            mqtt_topic, payload, qos=_QOS[qos], retain=retain, packet_id=packet_id, duplicate=duplicate
-        )
-    except ValueError as error:
-        raise MalformedPacketError(str(error)) from error
 
 
 def _read_connect(reader: Reader) -> mqtt5.ConnectPacket:

@@ -19,7 +19,7 @@ class Sender(Protocol):
     client_id: str
     identity: Identity
     ledger: AckLedger
-    routes: dict[str, Route]
+    routes: dict[bytes, Route]
 
     @property
     def origin(self) -> object:

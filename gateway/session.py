@@ -18,11 +18,12 @@ from gateway import mqtt311, wire
 from gateway.identity import Identity
 from gateway.ledger import AckLedger
 from gateway.limits import TokenBucket
+from gateway.publish import QOS, QOS_1, Publish, read_publish
 from headwater.names import DeviceTopic
 from headwater.reasons import DeadLetterReason
 
 Code: TypeAlias = mqtt5.DisconnectReasonCode
-_PUBLISH, _QOS1 = 0x30, 0x02
+_PUBLISH = 0x30
 _PUBACK_OK = b"\x40\x02"
 
 
@@ -52,12 +53,14 @@ class Route:
     """Where messages of one topic from one session go.
 
     Attributes:
+        mqtt_topic: the topic.
         device_topic: the topic taken apart, None where it is not one of ours.
         shard: the partition of its device.
         reason, detail, code: why messages are refused, for people, and as an MQTT 5 reason code; None where not.
         is_heard: presence knows that the device speaks on this session.
     """
 
+    mqtt_topic: str
     device_topic: DeviceTopic | None
     shard: int
     reason: DeadLetterReason | None = None
@@ -72,8 +75,8 @@ class Host(Protocol):
     def connect(self, session: "Session", packet: mqtt5.ConnectPacket) -> None:
         """A client asks to be let in; the answer may come later."""
 
-    def publish(self, session: "Session", packet: mqtt5.PublishPacket, mqtt_topic: str, now_us: int) -> None:
-        """A message came."""
+    def publish(self, session: "Session", packet: Publish, now_us: int) -> None:
+        """A message came; MalformedPacketError where its topic is no text."""
 
     def subscribe(self, session: "Session", packet: mqtt5.SubscribePacket) -> None:
         """Filters to add."""
@@ -124,7 +127,7 @@ class Session:
         self.silent_us = 0
         self.ledger = AckLedger(limits.receive_max)
         self.is_stalled = False
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[bytes, Route] = {}
         self.dropped = 0
         self.why = ""
 
@@ -145,57 +148,47 @@ class Session:
         pending = self._pending
         if pending:
             pending += data
-            at = self._consume(memoryview(pending), now_us)
+            at = self._consume(pending, now_us)
             del pending[:at]
         else:
-            at = self._consume(memoryview(data), now_us)
+            data = bytes(data)
+            at = self._consume(data, now_us)
             pending += data[at:]
 
-    def _consume(self, view: memoryview, now_us: int) -> int:
-        """Handles whole packets from the start of `view`; returns how many bytes they were, and frees the view."""
+    def _consume(self, data: bytes | bytearray, now_us: int) -> int:
+        """Handles whole packets from the start of `data`; returns how many bytes they were."""
         at = count = 0
-        ledger, packet_max_bytes = self.ledger, self._limits.packet_max_bytes
-        with view:
-            try:
-                while self.phase is Phase.OPEN or self.phase is Phase.NEW:
-                    self.is_stalled = ledger.room <= 0
-                    if self.is_stalled:
-                        break
-                    if self.phase is Phase.NEW:
-                        wire.check_first(view, at)
-                    end = wire.packet_end(view, at, packet_max_bytes)
-                    if not end:
-                        break
-                    with view[at:end] as packet:
-                        if packet[0] & 0xF0 == _PUBLISH and self.phase is Phase.OPEN:
-                            self._publish(packet, now_us)
-                            count += 1
-                        else:
-                            self._handle(packet, now_us)
-                    at = end
-            except (wire.MalformedPacketError, wire.OversizedPacketError) as error:
-                self._malformed(bytes(view[at:]), error, now_us)
-                at = len(view)
+        ledger, packet_max_bytes, is_mqtt5 = self.ledger, self._limits.packet_max_bytes, self.version == 5
+        try:
+            while self.phase is Phase.OPEN or self.phase is Phase.NEW:
+                self.is_stalled = ledger.room <= 0
+                if self.is_stalled:
+                    break
+                if self.phase is Phase.NEW:
+                    wire.check_first(data, at)
+                end = wire.packet_end(data, at, packet_max_bytes)
+                if not end:
+                    break
+                if not isinstance(data, bytes):  # Copied once a packet is whole, not for every piece of it.
+                    data = bytes(data)
+                if data[at] & 0xF0 == _PUBLISH and self.phase is Phase.OPEN:
+                    packet = read_publish(data, at, end, is_mqtt5=is_mqtt5)
+                    qos = packet.flags & QOS
+                    if qos == 0 or (qos == QOS_1 and packet.packet_id):
+                        self._host.publish(self, packet, now_us)
+                        count += 1
+                    else:
+                        self.disconnect(Code.PROTOCOL_ERROR if qos == QOS_1 else Code.QOS_NOT_SUPPORTED, "qos", now_us)
+                else:
+                    self._handle(memoryview(data)[at:end], now_us)
+                    is_mqtt5 = self.version == 5
+                at = end
+        except (wire.MalformedPacketError, wire.OversizedPacketError) as error:
+            self._malformed(bytes(data[at:]), error, now_us)
+            at = len(data)
         if count and not self._messages.take(count, now_us):
             self.disconnect(Code.MESSAGE_RATE_TOO_HIGH, "rate", now_us)
         return at
-
-    def _publish(self, packet: memoryview, now_us: int) -> None:
-        if self.version == 5:
-            mqtt_topic = wire.publish_topic(packet)
-            try:
-                got = mqtt5.read(packet)[0]
-            except (ValueError, IndexError) as error:
-                raise wire.MalformedPacketError(str(error)) from error
-            assert isinstance(got, mqtt5.PublishPacket)
-        else:
-            got = mqtt311.read_publish(packet)
-            mqtt_topic = got.topic
-        qos = packet[0] & 0x06
-        if qos == 0 or (qos == _QOS1 and got.packet_id):
-            self._host.publish(self, got, mqtt_topic, now_us)
-        else:
-            self.disconnect(Code.PROTOCOL_ERROR if qos == _QOS1 else Code.QOS_NOT_SUPPORTED, "qos", now_us)
 
     def _handle(self, packet: memoryview, now_us: int) -> None:
         if self.phase is Phase.NEW:

@@ -221,13 +221,24 @@ def mqtt_seeds() -> list[bytes]:
     return [bytes.fromhex(packet) for packet in packets]
 
 
+def _publish(data: bytes, end: int, *, is_mqtt5: bool) -> object:
+    from gateway.publish import read_publish, topic_text  # noqa: PLC0415
+
+    return topic_text(read_publish(data, 0, end, is_mqtt5=is_mqtt5).mqtt_topic)
+
+
 def mqtt311_target() -> Target:
     from gateway import mqtt311, wire  # noqa: PLC0415
 
     def run(data: bytes) -> object:
-        view = memoryview(data)
-        end = wire.packet_end(view, 0, 1 << 20)
-        return mqtt311.read(view[:end]) if 0 < end <= len(data) else "incomplete"
+        end = wire.packet_end(data, 0, 1 << 20)
+        if not end:
+            return "incomplete"
+        return (
+            _publish(data, end, is_mqtt5=False)
+            if data[0] >> 4 == wire.PUBLISH
+            else mqtt311.read(memoryview(data)[:end])
+        )
 
     return Target(run, mqtt_seeds(), (ValueError, IndexError))  # What the session takes for a bad packet.
 
@@ -236,9 +247,14 @@ def mqtt5_target() -> Target:
     from gateway import wire  # noqa: PLC0415
 
     def run(data: bytes) -> object:
-        view = memoryview(data)
-        end = wire.packet_end(view, 0, 1 << 20)
-        return wire.check_mqtt5(view[:end]) if 0 < end <= len(data) else "incomplete"
+        end = wire.packet_end(data, 0, 1 << 20)
+        if not end:
+            return "incomplete"
+        return (
+            _publish(data, end, is_mqtt5=True)
+            if data[0] >> 4 == wire.PUBLISH
+            else wire.check_mqtt5(memoryview(data)[:end])
+        )
 
     return Target(run, mqtt_seeds(), (ValueError, IndexError))  # What the session takes for a bad packet.
 
