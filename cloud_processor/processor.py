@@ -10,39 +10,23 @@ changes nothing in the store.
 
 import logging
 import threading
-from dataclasses import dataclass, field
 from typing import Any
 
+from cloud_processor.gathered import Gathered
 from cloud_processor.host_alerts import log_replaced, log_trimmed
+from cloud_processor.host_loop import run_host
 from cloud_processor.load import Load
 from cloud_processor.settings import ProcessorSettings
 from cloud_processor.topology import build_task
 from headwater import log_topics
-from headwater.batch import Batch, DeadLetter
-from headwater.batch_arrow import batch_from_arrow
-from headwater.errors import ConnectError, DecodeError, SettingsError
-from headwater.points import DeviceAccount, PointTable, StoreWrite
-from headwater.ports import Checkpoints, Clock, Log, LogRecord, Store
+from headwater.errors import ConnectError, SettingsError
+from headwater.points import StoreWrite
+from headwater.ports import Checkpoints, Clock, Log, Store
 from headwater.snapshot import pack, unpack
-from headwater.task import StepCounters, Task
 
 CHECKPOINT_VERSION = 1
-RETRY_FIRST_US = 100_000
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What was stepped and is not yet in the store."""
-
-    telemetry: list[Batch] = field(default_factory=list)
-    tables: list[PointTable] = field(default_factory=list)
-    accounts: dict[tuple[str, str, int], DeviceAccount] = field(default_factory=dict)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    positions: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    records: int = 0
-    readings: int = 0
 
 
 class Processor:
@@ -74,7 +58,7 @@ class Processor:
         self._instance = instance
         self._tasks = {shard: build_task(settings, shard) for shard in range(settings.partitions)}
         self._pending: StoreWrite | None = None
-        self._pending_size = _Pending()
+        self._pending_size = Gathered()
         self._load = Load(clock.monotonic_us())
         self._is_dirty = False
         self._next_shard = 0
@@ -91,23 +75,7 @@ class Processor:
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""
-        pause_us = 0
-        while True:
-            try:
-                worked = self.step_once()
-                if not worked and stop.is_set():
-                    self.save()
-                    return
-                pause_us = 0 if worked else self._settings.poll_us
-            except ConnectError as error:
-                if stop.is_set():
-                    _log.warning("stopped while a peer was away; the next start goes on from the checkpoint: %s", error)
-                    return
-                self._load.errors += 1
-                pause_us = min(max(2 * pause_us, RETRY_FIRST_US), self._settings.retry_max_us)
-                _log.warning("waiting %.1f s: %s", pause_us / 1e6, error)
-            if pause_us:
-                stop.wait(pause_us / 1e6)
+        run_host(self, stop, self._settings, self._load)
 
     def step_once(self) -> int:
         """Steps what one write may hold, writes it, saves if it is time; returns how many records that were.
@@ -149,7 +117,7 @@ class Processor:
 
     def _gather(self) -> None:
         """Reads and steps records of all shards in turn until a write is full."""
-        settings, found = self._settings, _Pending()
+        settings, found = self._settings, Gathered()
         incarnation = self._log.incarnation
         if incarnation != self._incarnation:
             self._begin_log(incarnation, found)
@@ -166,21 +134,17 @@ class Processor:
                 _log.error("shard %d: records %d..%d were trimmed unread", shard, task.position, records[0].offset - 1)
                 self._load.records_skipped += records[0].offset - task.position
             for record in records:
-                self._step(task, record, found)
+                stepped = found.step(task, record, self._incarnation)
+                self._load.add(stepped.counters)
+                self._load.made_us = max(self._load.made_us, stepped.made_us)
                 if found.readings >= settings.readings_max:
                     break
         self._pending_size = found
         if found.records or found.tables:
             self._is_dirty = True
-            self._pending = StoreWrite(
-                tuple(found.telemetry),
-                tuple(found.tables),
-                tuple(found.accounts.values()),
-                tuple(found.dead_letters),
-                found.positions,
-            )
+            self._pending = found.write()
 
-    def _begin_log(self, incarnation: str, found: _Pending) -> None:
+    def _begin_log(self, incarnation: str, found: Gathered) -> None:
         """Begins at the start of a log that is not the one of the checkpoint; frontiers and state stay."""
         if self._incarnation:
             _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
@@ -188,37 +152,6 @@ class Processor:
         for shard, task in self._tasks.items():
             task.position = self._log.start(log_topics.READINGS, shard)
         self._incarnation = incarnation
-
-    def _step(self, task: Task, record: LogRecord, found: _Pending) -> None:
-        place = (self._incarnation, log_topics.READINGS, task.shard)
-        found.records += 1
-        found.positions[place] = record.offset + 1
-        try:
-            batch = batch_from_arrow(record.value)
-        except DecodeError as error:
-            task.position = record.offset + 1
-            source = f"{log_topics.READINGS}/{task.shard}/{record.offset}"
-            letter = DeadLetter(
-                max(record.timestamp_us, 0),
-                error.reason,
-                "processor",
-                source,
-                error.detail,
-                payload=record.value[:65_536],
-            )
-            found.dead_letters.append(letter)
-            self._load.add(StepCounters(dead_letters=1))
-            return
-        result = task.step(batch, record.offset)
-        found.readings += result.counters.readings
-        found.tables += result.tables
-        found.dead_letters += result.dead_letters
-        if len(result.telemetry):
-            found.telemetry.append(result.telemetry)
-        for account in task.accounts(result.touched):
-            found.accounts[account.site, account.device, account.epoch] = account
-        self._load.add(result.counters)
-        self._load.made_us = max(self._load.made_us, batch.made_us)
 
     def _flush(self) -> int:
         """Writes what is pending; returns how many records that were."""

@@ -1,0 +1,105 @@
+"""One shard's task as Apache Flink hosts it: a framed record in, a results record out, state as bytes; no Flink in here.
+
+    headwater.readings ─▶ frame (Java) ─▶ ShardHost.step ─▶ results ─▶ headwater.results ─▶ sink ─▶ store
+                                               ▲    │
+                            state and offsets  └────┘ snapshot, only where Flink cuts a checkpoint
+
+Flink keeps state and offsets of one moment together, so a restored host gets the very records that follow its state and
+gives the same results again, byte for byte. A record that the state already holds gives nothing.
+"""
+
+import struct
+from typing import Final
+
+from cloud_processor.gathered import Gathered
+from cloud_processor.host_alerts import log_replaced, log_trimmed
+from cloud_processor.settings import ProcessorSettings
+from cloud_processor.topology import build_task
+from headwater import log_topics
+from headwater.ports import LogRecord
+from headwater.results import Results
+from headwater.results_arrow import results_to_arrow
+from headwater.snapshot import pack, unpack
+
+STATE_VERSION: Final = 1
+# What stands in front of a record's value and of a results record: shard, offset, timestamp in ms (Kafka's unit).
+FRAME: Final = struct.Struct(">iqq")
+
+
+def record_from_frame(framed: bytes) -> LogRecord:
+    """Reads a record of `headwater.readings` as the Java source frames it.
+
+    >>> record_from_frame(FRAME.pack(3, 41, 1700) + b"value").offset
+    41
+    """
+    shard, offset, timestamp_ms = FRAME.unpack_from(framed)
+    value = framed[FRAME.size :]
+    return LogRecord(log_topics.READINGS, shard, b"", value, timestamp_ms * 1000, offset=offset)
+
+
+class ShardHost:
+    """Drives the task of one shard.
+
+    Args:
+        settings: of the processor; a restored state keeps its own history.
+        shard: the partition.
+        incarnation: of the log that the job reads.
+        run: random text of the job's first start; a restored state keeps its own.
+        instance: names the job in its own alerts.
+    """
+
+    def __init__(
+        self, settings: ProcessorSettings, shard: int, *, incarnation: str, run: str, instance: str = "flink"
+    ) -> None:
+        self._task = build_task(settings, shard)
+        self._incarnation = incarnation
+        self._replaced = ""
+        self._run = run
+        self._instance = instance
+        self._has_begun = False
+
+    @property
+    def position(self) -> int:
+        """Offset of the record that it expects next."""
+        return self._task.position
+
+    def step(self, record: LogRecord) -> bytes | None:
+        """Takes in one record and returns its results as Arrow; None if the state holds it already."""
+        task, found = self._task, Gathered()
+        if self._replaced:
+            found.tables.append(
+                log_replaced(self._instance, max(record.timestamp_us, 0), self._replaced, self._incarnation)
+            )
+            self._replaced = ""
+        elif self._has_begun and record.offset < task.position:
+            return None
+        elif self._has_begun and record.offset > task.position:
+            found.tables.append(log_trimmed(self._instance, task.shard, task.position, record))
+        self._has_begun = True
+        stepped = found.step(task, record, self._incarnation)
+        results = Results(found.write(), self._run, stepped.made_us, stepped.counters)
+        return results_to_arrow(results, (record.value,) if stepped.is_whole else None)
+
+    def snapshot(self) -> bytes:
+        """All of its state."""
+        return pack(
+            STATE_VERSION,
+            {
+                "incarnation": self._replaced or self._incarnation,
+                "run": self._run,
+                "begun": self._has_begun,
+                "task": self._task.snapshot(),
+            },
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Becomes the host that gave `data`; if that read another log, this one begins where its first record is.
+
+        Raises:
+            CorruptStateError: the bytes fail their checks.
+        """
+        state = unpack(data, STATE_VERSION)
+        self._task.restore(state["task"])
+        self._run, self._has_begun = state["run"], state["begun"]
+        if state["incarnation"] != self._incarnation:
+            self._replaced = state["incarnation"]

@@ -1,0 +1,201 @@
+"""The sink: results in, rows to the store, so that results written again change nothing; sink first, then checkpoint.
+
+    headwater.results ─▶ new to me? ─▶ … ─▶ one write to the store ─▶ (every 10 s) one checkpoint
+
+A cluster engine writes results at least once: what it wrote after a checkpoint that it returned to is written again.
+Results say which position of the readings they reached; those at or below what this sink has applied are passed over,
+so the store never goes back, and each effect is there once.
+"""
+
+import logging
+import threading
+from typing import Any
+
+from cloud_processor.gathered import Gathered
+from cloud_processor.host_loop import run_host
+from cloud_processor.load import Load
+from cloud_processor.settings import ProcessorSettings
+from headwater import log_topics
+from headwater.errors import ConnectError, DecodeError, SettingsError
+from headwater.points import StoreWrite
+from headwater.ports import Checkpoints, Clock, Log, LogRecord, Store
+from headwater.results import Results
+from headwater.results_arrow import results_from_arrow
+from headwater.snapshot import pack, unpack
+from headwater.task import StepCounters
+
+STATE_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+class _Partition:
+    """Where one partition of the results was read to, and which readings were applied from it."""
+
+    def __init__(self) -> None:
+        self.next_offset = 0
+        self.run = ""
+        self.applied: dict[tuple[str, str, int], int] = {}
+
+    def is_new(self, results: Results) -> bool:
+        """Tells whether results go beyond what was applied, and notes that they are now."""
+        if results.run != self.run:
+            self.run, self.applied = results.run, {}
+        positions = results.write.positions
+        if all(position <= self.applied.get(place, 0) for place, position in positions.items()):
+            return False
+        self.applied = dict(positions)
+        return True
+
+
+class Sink:
+    """Writes the results of a job to a store, in one thread; a peer of `cloud_processor.processor.Processor`.
+
+    Args:
+        settings: of the processor: partitions, sizes of a write, pauses.
+        log: where results come from.
+        store: where rows go.
+        checkpoints: where it keeps how far it read; loaded at once.
+        clock: for pauses, checkpoint intervals and latencies, never for rows.
+
+    Raises:
+        SettingsError: there are checkpoints of more partitions than the settings tell.
+    """
+
+    def __init__(
+        self, settings: ProcessorSettings, log: Log, store: Store, checkpoints: Checkpoints, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
+        self._partitions = {number: _Partition() for number in range(settings.partitions)}
+        self._pending: StoreWrite | None = None
+        self._pending_records = 0
+        self._load = Load(clock.monotonic_us())
+        self._is_dirty = False
+        self._next = 0
+        self._incarnation = ""
+        self._results_repeated = 0
+        for number, data in checkpoints.load().items():
+            if number not in self._partitions:
+                raise SettingsError(
+                    f"processor.partitions = {settings.partitions}, but the sink's state holds partition {number}: "
+                    "set it to what the gateway and the log have always had"
+                )
+            state = unpack(data, STATE_VERSION)
+            partition = self._partitions[number]
+            partition.next_offset, partition.run = state["next_offset"], state["run"]
+            partition.applied = {(log_, topic, at): position for log_, topic, at, position in state["applied"]}
+            self._incarnation = state["incarnation"]
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""
+        run_host(self, stop, self._settings, self._load)
+
+    def step_once(self) -> int:
+        """Reads what one write may hold, writes it, saves if it is time; returns how many records that were.
+
+        Raises:
+            ConnectError: a peer is away; nothing is lost, call again.
+        """
+        if self._pending is None:
+            self._gather()
+        records = self._flush()
+        if self._is_dirty and self._clock.monotonic_us() - self._load.saved_us >= self._settings.checkpoint_every_us:
+            self.save()
+        return records
+
+    def save(self) -> None:
+        """Saves how far it has come, after the rows are in the store."""
+        self._flush()
+        if not self._is_dirty:
+            return
+        states = {
+            number: pack(
+                STATE_VERSION,
+                {
+                    "incarnation": self._incarnation,
+                    "next_offset": partition.next_offset,
+                    "run": partition.run,
+                    "applied": [[*place, position] for place, position in partition.applied.items()],
+                },
+            )
+            for number, partition in self._partitions.items()
+        }
+        self._checkpoints.save(states)
+        self._is_dirty = False
+        self._load.saved_us = self._clock.monotonic_us()
+        self._load.checkpoints += 1
+        self._load.checkpoint_bytes = sum(map(len, states.values()))
+
+    def counters(self) -> dict[str, Any]:
+        """Our own counters since the start, lag and latencies; `results_repeated` were passed over."""
+        lag = 0
+        for number, partition in self._partitions.items():
+            try:
+                lag += max(self._log.end(log_topics.RESULTS, number) - partition.next_offset, 0)
+            except ConnectError:
+                self._load.errors += 1
+        return self._load.counters() | {"lag_records": lag, "results_repeated": self._results_repeated}
+
+    def _gather(self) -> None:
+        """Reads records of all partitions in turn until a write is full."""
+        settings, found = self._settings, Gathered()
+        records_read = 0
+        incarnation = self._log.incarnation
+        if incarnation != self._incarnation:
+            self._begin_log(incarnation)
+        for step in range(settings.partitions):
+            left = settings.records_max - records_read
+            if left <= 0 or found.readings >= settings.readings_max:
+                break
+            number = (self._next + step) % settings.partitions
+            partition = self._partitions[number]
+            for record in self._log.read(log_topics.RESULTS, number, partition.next_offset, left):
+                self._take(partition, record, found)
+                records_read += 1
+                if found.readings >= settings.readings_max:
+                    break
+        self._next = (self._next + 1) % settings.partitions
+        self._pending_records = records_read
+        if records_read:
+            self._is_dirty = True
+            self._pending = found.write()
+
+    def _begin_log(self, incarnation: str) -> None:
+        """Begins at the start of a log that is not the one of the checkpoint."""
+        if self._incarnation:
+            _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
+        for number, partition in self._partitions.items():
+            partition.next_offset = self._log.start(log_topics.RESULTS, number)
+        self._incarnation = incarnation
+
+    def _take(self, partition: _Partition, record: LogRecord, found: Gathered) -> None:
+        if record.offset > partition.next_offset:
+            lost = record.offset - partition.next_offset
+            _log.error("results %d: %d records were trimmed unread: their rows are missing", record.partition, lost)
+            self._load.records_skipped += lost
+        partition.next_offset = record.offset + 1
+        try:
+            results = results_from_arrow(record.value)
+        except DecodeError as error:
+            found.refuse(record, error)
+            self._load.add(StepCounters(dead_letters=1))
+            return
+        if not partition.is_new(results):
+            self._results_repeated += 1
+            return
+        found.add(results.write)
+        self._load.add(results.counters)
+        self._load.made_us = max(self._load.made_us, results.made_us)
+
+    def _flush(self) -> int:
+        """Writes what is pending; returns how many records that were."""
+        if self._pending is None:
+            return 0
+        self._store.write(self._pending)
+        now_us = self._clock.now_us()
+        for batch in self._pending.telemetry:
+            self._load.stored(batch, now_us)
+        self._pending = None
+        self._load.records += self._pending_records
+        return self._pending_records
