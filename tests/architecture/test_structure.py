@@ -26,7 +26,7 @@ IMPURE_MODULES = frozenset(
         "asyncio", "fcntl", "glob", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
         "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile",
         "threading", "time", "urllib", "uuid", "paho", "aiomqtt", "starlette", "uvicorn", "anyio",
-        "pymodbus", "smbus2",
+        "pymodbus", "smbus2", "confluent_kafka",
     }
 )  # fmt: skip
 IMPURE_CALLS = frozenset(
@@ -38,6 +38,7 @@ CLIENTS = {
     "paho": ("headwater.io.",),
     "aiomqtt": ("headwater.io.", "headwater.cli"),
     "mqtt5": ("headwater.io.", "gateway."),
+    "confluent_kafka": ("headwater.io.log_kafka",),
     "starlette": ("dashboards.",),
     "uvicorn": ("dashboards.",),
     "pyarrow": ("headwater.batch_arrow", "headwater.results_arrow"),

@@ -1,11 +1,15 @@
 """One suite for every adapter of the Log port."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headwater import log_topics
+from headwater.io.log_kafka import KafkaLog, KafkaLogReader
+from headwater.io.log_kafka_client import KafkaOptions
 from headwater.io.log_memory import MemoryLog
 from headwater.io.log_sqlite import SqliteLog, SqliteLogReader
 from headwater.ports import Log, LogRecord
@@ -16,9 +20,21 @@ def record(value: bytes, *, log_topic: str = log_topics.READINGS, partition: int
     return LogRecord(log_topic, partition, value=value, **fields)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite reader"])
+KAFKA = [pytest.param(name, marks=pytest.mark.integration) for name in ("kafka", "kafka reader")]
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite reader", *KAFKA])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Log, Log]]:
     """A log to write and a log to read the same from."""
+    if request.param.startswith("kafka"):
+        cluster: Any = request.getfixturevalue("kafka")
+        servers = cluster.url.removeprefix("kafka://")
+        options = KafkaOptions(servers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", partitions=6)
+        with KafkaLog(options) as kafka_log:
+            other: Log = kafka_log if request.param == "kafka" else KafkaLogReader(options)
+            yield kafka_log, other
+            other.close()
+        return
     if request.param == "memory":
         log: Log = MemoryLog()
         yield log, log

@@ -1,0 +1,175 @@
+"""Reading from Kafka: one consumer for all partitions, assigned by hand, with a buffer per partition.
+
+    brokers ─▶ fetches of all partitions in one queue ─▶ lanes, one per partition ─▶ read(partition, offset)
+
+Readers walk through partitions in turn and may read the same records twice, so a lane keeps what it gave out until
+a later offset is asked for. Reading on from there costs no request; any other offset starts the lane anew.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from headwater.errors import ConnectError
+from headwater.io.log_kafka_client import KafkaOptions, LastError, as_our_errors, make_consumer
+from headwater.io.log_kafka_ends import Ends
+from headwater.io.log_kafka_producer import TIMESTAMP_HEADER
+from headwater.ports import LogRecord
+
+LANE_MAX_BYTES = 4 * 1024 * 1024
+LANE_MAX_RECORDS = 2_000
+CONSUME_MAX = 64
+QUIET_AGE_MAX_S = 1.0
+_OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What is known of one partition from `first` on; `following` is the offset that the next fetch gives or passes."""
+
+    first: int
+    following: int
+    records: deque[LogRecord] = field(default_factory=deque)
+    size_bytes: int = 0
+    is_paused: bool = False
+    error: KafkaError | None = None
+
+
+class KafkaConsumer:
+    """Reads records of any partition from any offset; for one thread at a time.
+
+    Raises:
+        SettingsError: the client refuses the options.
+    """
+
+    def __init__(self, options: KafkaOptions, ends: Ends) -> None:
+        self._options, self._ends = options, ends
+        self._last = LastError()
+        self._consumer: Consumer = make_consumer(options, self._last)
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._log_topics: dict[str, str] = {}
+
+    def read(self, log_topic: str, partition: int, offset: int, records_max: int) -> list[LogRecord]:
+        """Returns up to `records_max` records from `offset` on, or from the oldest on; [] at the end.
+
+        The end is the one that a broker told at most a second ago; what comes after it arrives within milliseconds.
+
+        Raises:
+            ConnectError: records are there, but none comes.
+        """
+        place = (self._options.kafka_topic(log_topic), partition)
+        self._log_topics[place[0]] = log_topic
+        lane = self._lane(place, max(offset, 0))
+        deadline_s = time.monotonic() + self._options.read_timeout_s
+        self._take(0)
+        while not lane.records:
+            if lane.error is not None:
+                lane = self._mend(place, lane)
+            elif lane.following >= self._ends.end(log_topic, partition, QUIET_AGE_MAX_S):
+                return []
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                self.forget()
+                raise ConnectError(f"kafka {self._options.servers}: {place[0]}/{partition}: {self._last.why}")
+            self._take(left_s)
+        self._last.error = None
+        return list(islice(lane.records, records_max))
+
+    def forget(self) -> None:
+        """Gives up all lanes; the next reads begin anew."""
+        self._lanes.clear()
+        with as_our_errors(self._options, "reading"):
+            self._consumer.unassign()
+
+    def close(self) -> None:
+        """Ends the consumer."""
+        self._consumer.close()
+
+    def _lane(self, place: tuple[str, int], offset: int) -> _Lane:
+        """Returns the partition's lane, with nothing before `offset` in it."""
+        lane = self._lanes.get(place)
+        if lane is None or not lane.first <= offset <= lane.following:
+            return self._begin(place, offset)
+        while lane.records and lane.records[0].offset < offset:
+            lane.size_bytes -= len(lane.records.popleft().value)
+        lane.first = offset
+        if lane.is_paused and lane.size_bytes < LANE_MAX_BYTES // 2 and len(lane.records) < LANE_MAX_RECORDS // 2:
+            lane.is_paused = False
+            with as_our_errors(self._options, "reading"):
+                self._consumer.resume([TopicPartition(*place)])
+        return lane
+
+    def _begin(self, place: tuple[str, int], offset: int) -> _Lane:
+        """Has the consumer fetch from `offset` on; what was on its way for the partition is dropped."""
+        with as_our_errors(self._options, "reading"):
+            if place in self._lanes:
+                self._consumer.incremental_unassign([TopicPartition(*place)])
+            self._consumer.incremental_assign([TopicPartition(*place, offset)])
+        lane = self._lanes[place] = _Lane(offset, offset)
+        return lane
+
+    def _mend(self, place: tuple[str, int], lane: _Lane) -> _Lane:
+        """Begins at the nearest offset that is there after a broker said that ours is not.
+
+        Below the start, retention was faster. Above the end, the log has lost its tail: what comes next has numbers
+        that were given before, so reading must go back, not wait until they are passed.
+        """
+        error, lane.error = lane.error, None
+        assert error is not None
+        if error.code() not in _OUT_OF_RANGE:
+            self.forget()
+            raise ConnectError(f"kafka {self._options.servers}: {place[0]}/{place[1]}: {error.str()}")
+        self._ends.forget()
+        log_topic = self._log_topics[place[0]]
+        start, end = self._ends.start(log_topic, place[1]), self._ends.end(log_topic, place[1])
+        return self._begin(place, min(max(lane.first, start), end))
+
+    def _take(self, timeout_s: float) -> None:
+        """Moves what has come into the lanes; waits for the first of it only."""
+        with as_our_errors(self._options, "reading"):
+            message = self._consumer.poll(timeout_s)
+            if message is None:
+                return
+            messages = [message, *self._consumer.consume(CONSUME_MAX, 0)]
+        for message in messages:
+            lane = self._lanes.get((message.topic() or "", message.partition() or 0))
+            error = message.error()
+            if lane is None:
+                self._last.error = error or self._last.error
+            elif error is not None:
+                lane.error = error
+            else:
+                self._add(lane, message)
+
+    def _add(self, lane: _Lane, message: Message) -> None:
+        record = self._record(message)
+        if record.offset < lane.following:
+            return
+        lane.records.append(record)
+        lane.size_bytes += len(record.value)
+        lane.following = record.offset + 1
+        if not lane.is_paused and (lane.size_bytes > LANE_MAX_BYTES or len(lane.records) > LANE_MAX_RECORDS):
+            lane.is_paused = True
+            self._consumer.pause([TopicPartition(message.topic() or "", record.partition)])
+
+    def _record(self, message: Message) -> LogRecord:
+        headers = _headers(message)
+        timestamp = headers.pop(TIMESTAMP_HEADER, None)
+        timestamp_us = int(timestamp) if timestamp is not None else message.timestamp()[1] * 1_000
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
+        log_topic = self._log_topics[message.topic() or ""]
+        return LogRecord(
+            log_topic, partition, message.key() or b"", message.value() or b"", timestamp_us, headers, offset
+        )
+
+
+def _headers(message: Message) -> dict[str, str]:
+    found = message.headers() or []
+    pairs = found.items() if isinstance(found, Mapping) else found
+    return {name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in pairs}
