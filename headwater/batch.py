@@ -45,8 +45,8 @@ class DeadLetter:
     Attributes:
         at_us: when.
         reason: a DeadLetterReason.
-        stage: "gateway" or "processor".
-        source: MQTT topic or log position it came from.
+        stage: "gateway", "processor" or "store".
+        source: MQTT topic, log position or measurement it came from.
         detail: one sentence for people.
         site, device, epoch, seq: identity as far as it is known ("" and 0 where not).
         readings: how many readings it held, 0 if unknown.

@@ -114,8 +114,7 @@ def telemetry_lines(batch: Batch) -> list[bytes]:
     lines = list(encode(prefixes, code, readings if batch.quality.any() else readings[:1], batch.time_us))
     panes = batch.summaries
     if len(panes):
-        with np.errstate(over="ignore"):
-            std = np.sqrt(panes.m2 / panes.count)
+        std = np.sqrt(np.maximum(panes.m2, 0.0) / panes.count)
         fields = [
             Field("value", panes.mean), Field("min", panes.min), Field("max", panes.max), Field("std", std),
             Field("count", panes.count),
@@ -215,6 +214,21 @@ def encode(
             began |= has
         parts += [b" ", *integer_parts(time_us[rows]), b"%03d\n" % extra_ns]
         yield _join(parts if began.all() else [_only(part, began) for part in parts], len(began))
+
+
+def cut_lines(lines: bytes, lines_max: int, bytes_max: int) -> Iterator[bytes]:
+    r"""Yields pieces of whole lines, in order: at most `lines_max`, and at most `bytes_max` bytes unless one line is longer.
+
+    >>> list(cut_lines(b"a\nbb\nccc\n", 2, 100))
+    [b'a\nbb\n', b'ccc\n']
+    """
+    end = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")) + 1
+    row, start = 0, 0
+    while row < len(end):
+        fitting = int(np.searchsorted(end, start + bytes_max, side="right"))
+        row = min(row + lines_max, max(fitting, row + 1), len(end))
+        yield lines[start : end[row - 1]]
+        start = int(end[row - 1])
 
 
 def _texts(texts: Sequence[bytes]) -> npt.NDArray[Any]:

@@ -21,6 +21,8 @@ class DeadLetterReason(StrEnum):
     TOPIC = "topic"
     NOT_FINITE = "not_finite"
     TIME_RANGE = "time_range"
+    REFUSED = "refused"  # The store's server took the frame but not this point, and would not take it later.
+    EXPIRED = "expired"  # The same, because the point is older than what the server keeps.
     LATE = "late"  # A note only: these readings are stored, but came too late for their windows.
 
 

@@ -229,11 +229,7 @@ class SqliteStore:
                 blobs.quality, panes, strict=True,
             ),
         )  # fmt: skip
-        gaps = [
-            (int(device[row]), signed(gap.epoch), gap.from_seq, gap.to_seq, gap.reason, gap.readings, gap.declared_us)
-            for row, gap in batch.gaps
-        ]
-        connection.executemany("INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?)", gaps)
+        self._write_gaps(batch, device)
         last = blobs.run_last
         self._write_latest(
             np.concatenate((device[blobs.run_frame], np.repeat(device, np.diff(batch.summary_start)))),
@@ -242,19 +238,29 @@ class SqliteStore:
             np.concatenate((batch.value[last], batch.summaries.last)),
             np.concatenate((batch.quality[last], np.zeros(len(batch.summaries), np.uint8))),
         )
+        self._write_seen(device, end_us - 1, batch.received_us, version)
+        return ids
+
+    def _write_gaps(self, batch: Batch, device: Int64) -> None:
+        gaps = [
+            (int(device[row]), signed(gap.epoch), gap.from_seq, gap.to_seq, gap.reason, gap.readings, gap.declared_us)
+            for row, gap in batch.gaps
+        ]
+        self._connection.executemany("INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?)", gaps)
+
+    def _write_seen(self, device: Int64, last_us: Int64, received_us: Int64, version: int) -> None:
         order = np.argsort(device, kind="stable")
         heads = np.flatnonzero(np.diff(device[order], prepend=-1))
-        connection.executemany(
+        self._connection.executemany(
             _SEEN,
             zip(
-                np.maximum.reduceat((end_us - 1)[order], heads).tolist(),
-                np.maximum.reduceat(batch.received_us[order], heads).tolist(),
+                np.maximum.reduceat(last_us[order], heads).tolist(),
+                np.maximum.reduceat(received_us[order], heads).tolist(),
                 [version] * len(heads),
                 device[order][heads].tolist(),
                 strict=True,
             ),
         )
-        return ids
 
     def _frame_ids(self, batch: Batch, device: Int64) -> Int64:
         epoch, high = batch.epoch.view(np.int64), batch.seq >> SEQ_BITS

@@ -145,8 +145,8 @@ def _scales(value: Float64, bits: Int64, power: float) -> tuple[Bool, Int64]:
     return small & ((whole / power).view(np.int64) == bits), whole
 
 
-def _run_bounds(batch: Batch, metric: Int64) -> tuple[Int64, Int64, Int64]:
-    """Where runs begin, how long they are, and in which frame."""
+def run_bounds(batch: Batch, metric: Int64) -> tuple[Int64, Int64, Int64]:
+    """Returns where runs of `metric` within a frame begin, how long they are, and in which frame; three int64 columns."""
     n = len(metric)
     first = np.zeros(n, np.bool_)
     first[1:] = metric[1:] != metric[:-1]
@@ -182,7 +182,7 @@ def encode(batch: Batch, metric_ids: Int64, earliest_us: Int64) -> FrameBlobs:
         empty = np.empty(0, np.int64)
         return FrameBlobs(start_us, end_us, none, none, none, none, none, empty, empty, empty)
     metric = metric_ids[batch.metric]
-    begin, length, frame = _run_bounds(batch, metric)
+    begin, length, frame = run_bounds(batch, metric)
     held = np.flatnonzero(np.diff(starts))
     start_us[held] = np.minimum(earliest_us[held], np.minimum.reduceat(batch.time_us, starts[held]))
     end_us[held] = np.maximum.reduceat(batch.time_us, starts[held]) + 1

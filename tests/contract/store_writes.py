@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from influx_server import Influx1
 
 from headwater.batch import Batch, DeadLetter
 from headwater.frame import Gap, Summaries
+from headwater.io.store_influx_options import InfluxOptions
 from headwater.io.store_memory import MemoryStore
 from headwater.io.store_sqlite_blob import decode
 from headwater.io.store_sqlite_panes import decode_summaries
@@ -153,6 +155,50 @@ def contents_memory(store: MemoryStore) -> dict[str, Any]:
         "letters": sorted(store.dead_letters, key=repr),
         "positions": store.positions,
     }
+
+
+def series_of(contents: dict[str, Any]) -> dict[str, Any]:
+    """What a store of series shows of contents: readings and panes by series and time instead of frames, no windows."""
+    readings: dict[Any, Any] = {}
+    panes = 0
+    for (site, device, _, _), (_, rows, summaries) in contents["frames"].items():
+        panes += summaries
+        for metric, at, value, quality in rows:
+            readings[site, device, metric, at * 1_000] = (value, quality)
+    points = {name: rows for name, rows in contents["points"].items() if name != "window"}
+    kept = {name: contents[name] for name in ("accounts", "gaps", "letters", "positions")}
+    return {"readings": readings, "points": {name: filled(rows) for name, rows in points.items()}, **kept}
+
+
+def filled(rows: dict[Any, Any]) -> dict[Any, Any]:
+    """A point without any field is no point."""
+    return {key: fields for key, fields in rows.items() if fields}
+
+
+def contents_influx(server: Influx1, options: InfluxOptions, books: Path) -> dict[str, Any]:
+    """The same of a real InfluxDB 1.6 and the books beside it."""
+    readings: dict[Any, Any] = {}
+    for row in server.query(options.raw, 'SELECT * FROM "telemetry"'):
+        if row.get("count") is not None:
+            continue
+        value = row["value"] if row.get("value") is not None else row["bad"]
+        key = (row["site"], row["device"], row["metric"], row["time"])
+        readings[key] = (bits(float(value)), row.get("quality") or 0)
+    points: dict[str, Any] = {}
+    for name, tags in MEASUREMENT_TAGS.items():
+        if name == "telemetry":
+            continue
+        database = options.windows if name == "window" else options.events
+        points[name] = {}
+        for row in server.query(database, f'SELECT * FROM "{name}"'):
+            key = (*(row[tag] for tag in tags), row["time"] // 1_000)
+            fields = {field: row.get(field) for field in MEASUREMENT_FIELDS[name]}
+            points[name][key] = {field: cell for field, cell in fields.items() if cell is not None}
+    kept = contents_sqlite(books)
+    assert not kept["frames"]
+    assert not kept["points"]["window"]
+    del kept["frames"], kept["points"]
+    return {"readings": readings, "points": points, **kept}
 
 
 def contents_sqlite(path: Path) -> dict[str, Any]:

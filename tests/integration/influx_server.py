@@ -173,7 +173,8 @@ class Influx1(Server):
         body = urllib.parse.urlencode(fields).encode()
         status, data = http("POST", f"{self.url}/query", body)
         assert status == 200, data
-        (result,) = json.loads(data)["results"]
+        # A float without a fraction comes without a point, and −0.0 as "-0".
+        (result,) = json.loads(data, parse_int=lambda text: -0.0 if text == "-0" else int(text))["results"]
         assert "error" not in result, result["error"]
         return [
             {**series.get("tags", {}), **dict(zip(series["columns"], row, strict=True))}
