@@ -17,7 +17,9 @@ class PipelineSettings(Table):
     data: str = Field("headwater-data", description="Folder that holds the embedded log, state, store and spools.")
     log: str = Field("", description='URL of the log; "" is sqlite:///DATA/log.db.')
     state: str = Field("", description='URL of the processor\'s checkpoints; "" is sqlite:///DATA/state.db.')
-    store: str = Field("", description='URL of the store; "" is sqlite:///DATA/store.db.')
+    store: str = Field(
+        "", description='URL of the store, such as influxdb://127.0.0.1:8086; "" is sqlite:///DATA/store.db.'
+    )
     log_keep_us: DurationUs = Field(7 * DAY_US, description="How long the log keeps records.")
     telemetry_keep_us: DurationUs = Field(30 * DAY_US, description="How long the store keeps readings; 0s: for ever.")
     window_keep_us: DurationUs = Field(365 * DAY_US, description="How long the store keeps windows; 0s: for ever.")

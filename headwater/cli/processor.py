@@ -6,6 +6,7 @@ import threading
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from headwater.cli.engines import open_log_reader, open_store, url_of
+from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, stop_on_signals, table
 from headwater.errors import ConnectError
@@ -28,16 +29,19 @@ def run(options: argparse.Namespace) -> int:
     pipeline = table(settings, "pipeline", PipelineSettings)
     keep_memory()
     with stop_on_signals() as stop:
-        counters = _process(table(settings, "processor", ProcessorSettings), pipeline, stop)
+        influx = table(settings, "influx", InfluxSettings)
+        counters = _process(table(settings, "processor", ProcessorSettings), pipeline, influx, stop)
     if options.json:
         print_json(counters)
     return 0
 
 
-def _process(settings: ProcessorSettings, pipeline: PipelineSettings, stop: threading.Event) -> dict[str, object]:
+def _process(
+    settings: ProcessorSettings, pipeline: PipelineSettings, influx: InfluxSettings, stop: threading.Event
+) -> dict[str, object]:
     clock = SystemClock()
     log = open_log_reader(pipeline)
-    store, checkpoints = open_store(pipeline)
+    store, checkpoints = open_store(pipeline, influx)
     processor = Processor(settings, log, store, checkpoints, clock, "processor")
     say(f"processor: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)

@@ -19,6 +19,7 @@ from headwater.settings import Table, load_settings
 # Table of the settings file → the class that holds it, imported only when settings are read.
 TABLES = {
     "pipeline": "headwater.cli.pipeline:PipelineSettings",
+    "influx": "headwater.cli.influx_settings:InfluxSettings",
     "agent": "edge_agent.settings:AgentSettings",
     "gateway": "gateway.settings:GatewaySettings",
     "processor": "cloud_processor.settings:ProcessorSettings",

@@ -21,7 +21,7 @@ from headwater.instant import US_PER_S
 from headwater.io.store_check import check_write
 from headwater.io.store_influx_http import Answer, InfluxHttp, pack, unpack
 from headwater.io.store_influx_options import InfluxOptions
-from headwater.io.store_sqlite_books import Books
+from headwater.io.store_sqlite import SqliteStore
 from headwater.line_protocol import cut_lines, point_lines, telemetry_lines
 from headwater.points import StoreWrite
 from headwater.ports import Clock
@@ -63,7 +63,7 @@ class InfluxStore:
 
     Args:
         options: where and how.
-        books: closed with the store.
+        books: `headwater.io.store_sqlite_books.Books`; closed with the store.
         clock: tells a breaker when a dead server may be tried again.
 
     Attributes:
@@ -71,7 +71,7 @@ class InfluxStore:
         set_aside: as that of the books.
     """
 
-    def __init__(self, options: InfluxOptions, books: Books, clock: Clock) -> None:
+    def __init__(self, options: InfluxOptions, books: SqliteStore, clock: Clock) -> None:
         self._options, self._books, self._clock = options, books, clock
         self._http = InfluxHttp(options)
         self._breaker = Breaker(FAILURES_MAX, PAUSE_US, PAUSE_US_MAX)

@@ -50,6 +50,8 @@ CLIENTS = {
         "headwater.frame_write",
     ),
     "pydantic": ("headwater.settings", "edge_agent.", "gateway.", "cloud_processor.", "simulators.", "dashboards."),
+    "influxdb_client": ("headwater.io.",),
+    "urllib3": ("headwater.io.",),
     "sqlite3": ("headwater.io.", "edge_agent.spool"),
 }
 
