@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Processor:
-    """Runs the tasks of all shards of one log in one thread.
+    """Runs the tasks of its shards of one log in one thread.
 
     Args:
         settings: see there.
@@ -41,7 +41,7 @@ class Processor:
         instance: names this processor in its own alerts.
 
     Raises:
-        SettingsError: there are checkpoints of more partitions than the settings tell.
+        SettingsError: there are checkpoints of other shards than the settings tell.
     """
 
     def __init__(
@@ -56,18 +56,23 @@ class Processor:
         self._settings = settings
         self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
         self._instance = instance
-        self._tasks = {shard: build_task(settings, shard) for shard in range(settings.partitions)}
+        self._tasks = {shard: build_task(settings, shard) for shard in settings.own_shards}
         self._pending: StoreWrite | None = None
         self._pending_size = Gathered()
         self._load = Load(clock.monotonic_us())
         self._is_dirty = False
-        self._next_shard = 0
+        self._turn = 0
         self._incarnation = ""
         for shard, data in checkpoints.load().items():
-            if shard not in self._tasks:
+            if shard >= settings.partitions:
                 raise SettingsError(
                     f"processor.partitions = {settings.partitions}, but the state holds shard {shard}: "
                     "set it to what the gateway and the log have always had"
+                )
+            if shard not in self._tasks:
+                raise SettingsError(
+                    f"processor.shards = {settings.shards!r}, but the state holds shard {shard}: set it to what it was; to "
+                    "share out shards anew, begin with a new state and a new store, which replays what the log still holds"
                 )
             state = unpack(data, CHECKPOINT_VERSION)
             self._tasks[shard].restore(state["task"])
@@ -116,17 +121,17 @@ class Processor:
         return self._load.counters() | {"lag_records": sum(ends.values())}
 
     def _gather(self) -> None:
-        """Reads and steps records of all shards in turn until a write is full."""
+        """Reads and steps records of its shards in turn until a write is full."""
         settings, found = self._settings, Gathered()
         incarnation = self._log.incarnation
         if incarnation != self._incarnation:
             self._begin_log(incarnation, found)
-        shards = [(self._next_shard + i) % settings.partitions for i in range(settings.partitions)]
-        for shard in shards:
+        shards = list(self._tasks)
+        for shard in shards[self._turn :] + shards[: self._turn]:
             left = settings.records_max - found.records
             if left <= 0 or found.readings >= settings.readings_max:
                 break
-            self._next_shard = (shard + 1) % settings.partitions
+            self._turn = (self._turn + 1) % len(shards)
             task = self._tasks[shard]
             records = self._log.read(log_topics.READINGS, shard, task.position, left)
             if records and records[0].offset > task.position:

@@ -1,16 +1,31 @@
 """The table `[processor]`."""
 
-from pydantic import Field
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from cloud_processor.health import HealthModel
+from cloud_processor.shards import parse_shards
 from headwater.log_topics import PARTITIONS_DEFAULT
 from headwater.settings import DurationUs, Table
+
+
+def _text(value: Any) -> Any:
+    """Lets a number or a list of them stand for their text."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, int) else value
 
 
 class ProcessorSettings(Table):
     """How the cloud processor reads the log, what it computes and when it saves."""
 
     partitions: int = Field(PARTITIONS_DEFAULT, ge=1, description="Partitions of the log; as the gateway's.")
+    shards: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        description='Shards that this processor takes, such as "0-5" or "0,3,7-11"; "" for all. Several processors share '
+        "a log:\neach with shards, a state and a store of its own.",
+    )
     windows: tuple[str, ...] = Field(
         ("10s", "1m"),
         description="Windows to report: 1m, 1m/10s, cumulative:1h/1m, session:30s, count:100, global:1m.",
@@ -85,3 +100,14 @@ class ProcessorSettings(Table):
         alias="retry_max",
         description="Longest pause between attempts to reach the log or the store.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuses shards that there are not."""
+        parse_shards(self.shards, self.partitions)
+        return self
+
+    @property
+    def own_shards(self) -> tuple[int, ...]:
+        """The shards that this processor takes, rising."""
+        return parse_shards(self.shards, self.partitions)

@@ -85,7 +85,7 @@ class Gateway:
             compression=settings.compression,
         )
         self._acks = AckBook(
-            settings.ack_level, missing_after_us=settings.missing_after_us, every_us=settings.ack_every_us
+            settings.durable_level, missing_after_us=settings.missing_after_us, every_us=settings.ack_every_us
         )
         self._book = FrontierBook()
         self._writer = ThreadPoolExecutor(1, "headwater-log")
@@ -124,7 +124,7 @@ class Gateway:
         self._port = await self._inlet.start()
         self._spawn(self._write_groups(), "headwater-write")
         self._spawn(self._tick(), "headwater-tick")
-        if self._settings.ack_level == "backbone" or self._frontiers is not None:
+        if self._settings.durable_level == "backbone" or self._frontiers is not None:
             self._spawn(self._send_acks(), "headwater-acks")
         _log.info("the gateway listens on %s:%d", *self.address)
         return self._port
@@ -135,7 +135,7 @@ class Gateway:
         try:
             if self._inlet.retained is not None:
                 restore_configurations(self._log, partitions, self._inlet.retained)
-            if self._settings.ack_level == "backbone":
+            if self._settings.durable_level == "backbone":
                 for row in restore_frontiers(self._log, partitions, self._book):
                     self._acks.note(row, self._clock.monotonic_us())
         except (CorruptStateError, DecodeError) as error:
@@ -273,7 +273,7 @@ class Gateway:
         now_us = self._clock.monotonic_us()
         for batch in admitted.batches:
             self._beaten[batch.shard] = now_us
-        if self._settings.ack_level == "backbone":
+        if self._settings.durable_level == "backbone":
             for row in self._book.note(admitted.batches):
                 self._acks.note(row, now_us)
 
@@ -304,7 +304,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         version = 0
         while True:
-            if self._settings.ack_level == "store" and self._frontiers is not None:
+            if self._settings.durable_level == "store" and self._frontiers is not None:
                 try:
                     version, rows = await loop.run_in_executor(self._asker, self._frontiers.changed, version)
                 except ConnectError as error:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from headwater.ack import AckLevel
 from headwater.address import is_loopback
 from headwater.log_topics import PARTITIONS_DEFAULT
 from headwater.settings import DurationUs, Table
@@ -15,8 +16,10 @@ class GatewaySettings(Table):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(1883, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
     partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=4096, description="Shards of the log; never change it later.")
-    ack_level: Literal["store", "backbone"] = Field(
-        "store", description='Durable acks say "in the store" or "in the log" (backbone: only with a replicated log).'
+    ack_level: Literal["auto", "store", "backbone"] = Field(
+        "auto",
+        description='Durable acks say "in the store" or "in the log" (backbone: only with a replicated log). auto is backbone '
+        "on a Kafka\nthat keeps an acknowledged record on two brokers at least, else store.",
     )
 
     tls_certificate: str = Field("", description="PEM file with the server's certificate chain; empty for plain TCP.")
@@ -89,6 +92,11 @@ class GatewaySettings(Table):
         if not self.users and not self.tls_client_ca:
             raise ValueError(f"{self.host} can be reached by others: set users or tls_client_ca, or insecure = true")
         return self
+
+    @property
+    def durable_level(self) -> AckLevel:
+        """The level of durable acks; "auto" is "store" where nobody who knows the log has chosen."""
+        return "backbone" if self.ack_level == "backbone" else "store"
 
     @property
     def anonymous(self) -> bool:

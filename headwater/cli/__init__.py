@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _missing(arguments: Sequence[str], error: ModuleNotFoundError) -> int:
     extras = {"pyarrow": "hub", "mqtt5": "hub", "starlette": "hub", "uvicorn": "hub", "aiomqtt": "hub"}
-    extras |= {"pymodbus": "modbus", "smbus2": "i2c"}
+    extras |= {"pymodbus": "modbus", "smbus2": "i2c", "confluent_kafka": "kafka"}
     extra = extras.get((error.name or "").split(".", maxsplit=1)[0])
     if extra is None:
         raise error

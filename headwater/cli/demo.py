@@ -12,7 +12,16 @@ from dashboards.settings import DashboardSettings
 from edge_agent.settings import AgentSettings
 from headwater.cli.embedding import build_pipeline, gather, report
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
+from headwater.cli.shared import (
+    add_data_option,
+    add_engine_options,
+    duration,
+    print_json,
+    read_settings,
+    say,
+    stop_on_signals,
+    table,
+)
 from headwater.cli.watch import Watch
 from headwater.embedded import Pipeline
 from headwater.embedded_fleet import Fleet, PlantPlan, RealFleet, RealSource, SimulatedFleet, real_source
@@ -31,6 +40,7 @@ DEMO_FAULTS_PER_DAY = 360.0
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.set_defaults(data=DEMO_DATA)
     parser.add_argument(
         "--for", dest="run_us", type=duration, metavar="DURATION", help='end after this time, such as "30s"'

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.cli.engines import expect, open_log_reader, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, print_json, read_settings, table
+from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, table
 from headwater.errors import ConnectError, HeadwaterError
 from headwater.instant import US_PER_S
 from headwater.settings import Table
@@ -42,6 +43,7 @@ class Finding:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -120,10 +122,13 @@ def look_at_log(settings: Mapping[str, Table]) -> Finding:
         expect(pipeline, "log")
     except ConnectError as error:
         return Finding("log", False, str(error), "start the gateway with this data folder")
-    log, where = open_log_reader(pipeline), url_of(pipeline, "log")
+    log, where = open_log_reader(settings), url_of(pipeline, "log")
     try:
-        ends = {part: log.end(log_topics.READINGS, part) for part in range(log_topics.PARTITIONS_DEFAULT)}
         incarnation = log.incarnation
+        parts = max(table(settings, "gateway", GatewaySettings).partitions, log_topics.PARTITIONS_DEFAULT)
+        ends = {part: log.end(log_topics.READINGS, part) for part in range(parts)}
+    except ConnectError as error:
+        return Finding("log", False, str(error), "is it up, and has the gateway been started on it?")
     except HeadwaterError as error:
         return Finding("log", False, str(error), "see the gateway's messages: a damaged log is set aside and replaced")
     finally:
@@ -143,12 +148,13 @@ def look_at_processor(settings: Mapping[str, Table]) -> Finding:
         expect(pipeline, "store")
     except ConnectError as error:
         return Finding("processor", False, str(error), "start the processor with this data folder")
-    log, store = open_log_reader(pipeline), open_reader(pipeline)
+    log, store = open_log_reader(settings), open_reader(pipeline)
     try:
-        at = store.positions()
-        lag = sum(
-            log.end(topic, part) - offset for (_, topic, part), offset in at.items() if topic == log_topics.READINGS
-        )
+        at = {place: offset for place, offset in store.positions().items() if place[1] == log_topics.READINGS}
+        incarnation = log.incarnation
+        lag = sum(log.end(topic, part) - offset for (found, topic, part), offset in at.items() if found == incarnation)
+    except ConnectError as error:
+        return Finding("processor", False, str(error), "start the log and the processor")
     finally:
         log.close()
         store.close()

@@ -5,8 +5,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
-from gateway.settings import GatewaySettings
-from headwater.cli.engines import open_log, open_reader, open_store
+from headwater.cli.engines import gateway_of, open_log, open_reader, open_store
 from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
@@ -24,7 +23,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
     pipeline = table(settings, "pipeline", PipelineSettings)
     with ExitStack() as opened:
         # What one of them refuses must not leave the others open.
-        log = opened.enter_context(closing(open_log(pipeline)))
+        log = opened.enter_context(closing(open_log(settings)))
         store, checkpoints = open_store(pipeline, table(settings, "influx", InfluxSettings))
         opened.callback(checkpoints.close)
         opened.callback(store.close)
@@ -32,7 +31,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
         reader = opened.enter_context(closing(open_reader(pipeline)))
         opened.pop_all()
     return Pipeline(
-        table(settings, "gateway", GatewaySettings),
+        gateway_of(settings, log),
         table(settings, "processor", ProcessorSettings),
         log=log,
         store=store,

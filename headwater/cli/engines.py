@@ -1,16 +1,19 @@
 """Which engine stands behind each URL of the `[pipeline]` table: the one place that knows all adapters.
 
-log    sqlite:///PATH
+log    sqlite:///PATH  kafka://HOST:PORT[,HOST:PORT]
 state  sqlite:///PATH
 store  sqlite:///PATH, influxdb://HOST:PORT or influxdbs://… with its books in DATA/store.db (docs/influxdb.md)
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gateway.settings import GatewaySettings
 from headwater.cli.influx_settings import InfluxSettings
+from headwater.cli.kafka_settings import KAFKA, KafkaSettings, check_batches, options_of
 from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import table
 from headwater.errors import ConnectError, SettingsError
 from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
@@ -20,6 +23,7 @@ from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_books import Books
 from headwater.io.store_sqlite_query import StoreReader
 from headwater.ports import KeptLog, KeptStore, Log
+from headwater.settings import Table
 
 SQLITE = "sqlite:///"
 
@@ -41,7 +45,7 @@ def file_of(pipeline: PipelineSettings, what: str) -> Path:
     if what == "store" and is_influx(pipeline):
         return pipeline.folder / "store.db"
     if not url.startswith(SQLITE):
-        also = " and influxdb://HOST:PORT" if what == "store" else ""
+        also = {"log": f" and {KAFKA}HOST:PORT", "store": " and influxdb://HOST:PORT"}.get(what, "")
         raise SettingsError(f"[pipeline] {what} = {url!r}: this version knows sqlite:///PATH{also}")
     return Path(url.removeprefix(SQLITE))
 
@@ -51,16 +55,53 @@ def is_influx(pipeline: PipelineSettings) -> bool:
     return url_of(pipeline, "store").partition("://")[0] in SCHEMES
 
 
-def open_log(pipeline: PipelineSettings) -> KeptLog:
-    """Opens the log to append to it, and to read it; makes it where there is none."""
+def open_log(settings: Mapping[str, Table]) -> KeptLog:
+    """Opens the log to append to it, and to read it; makes it where there is none.
+
+    Raises:
+        ConnectError: it can't be reached or written.
+        SettingsError: it is another one than the settings say.
+    """
+    pipeline, gateway = table(settings, "pipeline", PipelineSettings), table(settings, "gateway", GatewaySettings)
+    url = url_of(pipeline, "log")
+    if url.startswith(KAFKA):
+        from headwater.io.log_kafka import KafkaLog  # noqa: PLC0415 — the client is an extra.
+
+        kafka = table(settings, "kafka", KafkaSettings)
+        check_batches(kafka, gateway.batch_readings_max, gateway.batch_max_bytes)
+        return KafkaLog(options_of(kafka, url, partitions=gateway.partitions, keep_us=pipeline.log_keep_us))
     path = file_of(pipeline, "log")
     path.parent.mkdir(parents=True, exist_ok=True)
     return SqliteLog(path)
 
 
-def open_log_reader(pipeline: PipelineSettings) -> Log:
-    """Opens the log only to read it; it may come later than its reader."""
+def open_log_reader(settings: Mapping[str, Table], partitions: int = 0) -> Log:
+    """Opens the log only to read it; it may come later than its reader.
+
+    Where an engine knows how many partitions it has, another number than `partitions` is a SettingsError when the
+    log is first looked at; 0 takes it as it is.
+    """
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    url = url_of(pipeline, "log")
+    if url.startswith(KAFKA):
+        from headwater.io.log_kafka import KafkaLogReader  # noqa: PLC0415 — the client is an extra.
+
+        kafka = table(settings, "kafka", KafkaSettings)
+        return KafkaLogReader(options_of(kafka, url, partitions=partitions, keep_us=pipeline.log_keep_us))
     return SqliteLogReader(file_of(pipeline, "log"))
+
+
+def gateway_of(settings: Mapping[str, Table], log: KeptLog) -> GatewaySettings:
+    """Returns the gateway's settings with an ack level that the log bears out (docs/decisions/0007-ack-level.md)."""
+    gateway = table(settings, "gateway", GatewaySettings)
+    is_replicated = bool(getattr(log, "is_replicated", False))
+    if gateway.ack_level == "auto":
+        return gateway.model_copy(update={"ack_level": "backbone" if is_replicated else "store"})
+    if gateway.ack_level == "backbone" and not is_replicated:
+        _messages.warning(
+            "gateway.ack_level is backbone, but the log is not replicated: devices let go of frames that one disk holds"
+        )
+    return gateway
 
 
 def open_store(pipeline: PipelineSettings, influx: InfluxSettings) -> tuple[KeptStore, SqliteCheckpoints]:
@@ -101,9 +142,13 @@ def open_reader(pipeline: PipelineSettings) -> StoreReader:
 def expect(pipeline: PipelineSettings, what: str) -> None:
     """Tells apart "not there" and "there, but empty" before a tool looks at "log" or "store".
 
+    An engine that is a server tells by itself when it is asked.
+
     Raises:
         ConnectError: it is not there.
     """
+    if what == "log" and url_of(pipeline, what).startswith(KAFKA):
+        return
     path = file_of(pipeline, what)
     if not path.exists():
         raise ConnectError(f"{path} is not there: is the pipeline running with this data folder? (--data DIR)")

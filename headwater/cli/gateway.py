@@ -3,18 +3,19 @@
 import argparse
 import asyncio
 import signal
+from collections.abc import Mapping
 
 from gateway.bridge import Gateway
 from gateway.collector import rest_collector
-from gateway.settings import GatewaySettings
 from headwater import log_topics
-from headwater.cli.engines import open_log, open_reader, url_of
+from headwater.cli.engines import gateway_of, open_log, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, print_json, read_settings, say, table
+from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, say, table
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
 from headwater.ports import KeptLog
+from headwater.settings import Table
 
 TRIM_EVERY_S = 60.0
 
@@ -22,6 +23,7 @@ TRIM_EVERY_S = 60.0
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
 
 
@@ -31,19 +33,20 @@ def run(options: argparse.Namespace) -> int:
     pipeline = table(settings, "pipeline", PipelineSettings)
     rest_collector()
     keep_memory()
-    counters = asyncio.run(_serve(table(settings, "gateway", GatewaySettings), pipeline))
+    counters = asyncio.run(_serve(settings, pipeline))
     if options.json:
         print_json(counters)
     return 0
 
 
-async def _serve(settings: GatewaySettings, pipeline: PipelineSettings) -> dict[str, int]:
+async def _serve(tables: Mapping[str, Table], pipeline: PipelineSettings) -> dict[str, int]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
-    log = open_log(pipeline)
+    log = open_log(tables)
+    settings = gateway_of(tables, log)
     frontiers = open_reader(pipeline)
     gateway = Gateway(settings, log, clock, frontiers)
     try:

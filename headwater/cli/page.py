@@ -7,13 +7,14 @@ from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
 from headwater.cli.engines import open_reader
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, read_settings, say, stop_on_signals, table
+from headwater.cli.shared import add_data_option, add_engine_options, read_settings, say, stop_on_signals, table
 from headwater.io.clock_system import SystemClock
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
 
 

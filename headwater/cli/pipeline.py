@@ -15,7 +15,9 @@ class PipelineSettings(Table):
     """What all stages of one pipeline have in common."""
 
     data: str = Field("headwater-data", description="Folder that holds the embedded log, state, store and spools.")
-    log: str = Field("", description='URL of the log; "" is sqlite:///DATA/log.db.')
+    log: str = Field(
+        "", description='URL of the log: sqlite:///PATH or kafka://HOST:PORT[,HOST:PORT]; "" is sqlite:///DATA/log.db.'
+    )
     state: str = Field("", description='URL of the processor\'s checkpoints; "" is sqlite:///DATA/state.db.')
     store: str = Field(
         "", description='URL of the store, such as influxdb://127.0.0.1:8086; "" is sqlite:///DATA/store.db.'

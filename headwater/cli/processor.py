@@ -2,17 +2,27 @@
 
 import argparse
 import threading
+from collections.abc import Mapping
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from headwater.cli.engines import open_log_reader, open_store, url_of
 from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, print_json, read_settings, say, stop_on_signals, table
+from headwater.cli.shared import (
+    add_data_option,
+    add_engine_options,
+    print_json,
+    read_settings,
+    say,
+    stop_on_signals,
+    table,
+)
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
 from headwater.ports import KeptStore
+from headwater.settings import Table
 
 KEEP_EVERY_S = 30.0
 
@@ -20,6 +30,7 @@ KEEP_EVERY_S = 30.0
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
 
 
@@ -29,19 +40,17 @@ def run(options: argparse.Namespace) -> int:
     pipeline = table(settings, "pipeline", PipelineSettings)
     keep_memory()
     with stop_on_signals() as stop:
-        influx = table(settings, "influx", InfluxSettings)
-        counters = _process(table(settings, "processor", ProcessorSettings), pipeline, influx, stop)
+        counters = _process(settings, pipeline, stop)
     if options.json:
         print_json(counters)
     return 0
 
 
-def _process(
-    settings: ProcessorSettings, pipeline: PipelineSettings, influx: InfluxSettings, stop: threading.Event
-) -> dict[str, object]:
+def _process(tables: Mapping[str, Table], pipeline: PipelineSettings, stop: threading.Event) -> dict[str, object]:
     clock = SystemClock()
-    log = open_log_reader(pipeline)
-    store, checkpoints = open_store(pipeline, influx)
+    settings = table(tables, "processor", ProcessorSettings)
+    log = open_log_reader(tables, settings.partitions)
+    store, checkpoints = open_store(pipeline, table(tables, "influx", InfluxSettings))
     processor = Processor(settings, log, store, checkpoints, clock, "processor")
     say(f"processor: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)

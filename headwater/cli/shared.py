@@ -24,6 +24,7 @@ TABLES = {
     "gateway": "gateway.settings:GatewaySettings",
     "processor": "cloud_processor.settings:ProcessorSettings",
     "page": "dashboards.settings:DashboardSettings",
+    "kafka": "headwater.cli.kafka_settings:KafkaSettings",
     "simulator": "simulators.settings:SimulatorSettings",
 }
 DEFAULT_FILE = "headwater.toml"
@@ -43,6 +44,12 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
 def add_data_option(parser: argparse.ArgumentParser) -> None:
     """Adds --data DIR, which `read_settings` reads as pipeline.data."""
     parser.add_argument("--data", metavar="DIR", help="folder of log, state, store and spools")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --log URL and --store URL, which `read_settings` reads as pipeline.log and pipeline.store."""
+    parser.add_argument("--log", metavar="URL", help="the log, such as kafka://127.0.0.1:9092")
+    parser.add_argument("--store", metavar="URL", help="the store, such as influxdb://127.0.0.1:8086")
 
 
 def duration(text: str) -> int:
@@ -72,9 +79,10 @@ def read_settings(options: argparse.Namespace, *flags: str) -> dict[str, Table]:
     if options.config and not path.is_file():
         raise SettingsError(f"--config {path}: there is no such file; `headwater config > {path}` writes a sample")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    data = [f"pipeline.data={json.dumps(options.data)}"] if getattr(options, "data", None) else []
+    given = {name: getattr(options, name, None) for name in ("data", "log", "store")}
+    places = [f"pipeline.{name}={json.dumps(value)}" for name, value in given.items() if value]
     return load_settings(
-        table_classes(), text=text, where=str(path), environment=os.environ, flags=(*data, *flags, *options.set)
+        table_classes(), text=text, where=str(path), environment=os.environ, flags=(*places, *flags, *options.set)
     )
 
 

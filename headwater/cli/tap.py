@@ -14,7 +14,7 @@ from headwater.batch import Batch
 from headwater.batch_arrow import batch_from_arrow
 from headwater.cli.engines import expect, open_log_reader
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, read_settings, say, stop_on_signals, table
+from headwater.cli.shared import add_data_option, add_engine_options, read_settings, say, stop_on_signals, table
 from headwater.codec import decode_frame
 from headwater.errors import ConnectError, DecodeError, SettingsError
 from headwater.frame import Frame
@@ -29,6 +29,7 @@ RECORDS_MAX = 64
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("device", nargs="?", default="", help="only this one: SITE/DEVICE")
     parser.add_argument(
         "--mqtt", metavar="URL", help="listen on a broker, such as mqtt://127.0.0.1:1883, instead of the log"
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     pipeline = table(settings, "pipeline", PipelineSettings)
     partitions = max(table(settings, "gateway", GatewaySettings).partitions, log_topics.PARTITIONS_DEFAULT)
     expect(pipeline, "log")
-    log = open_log_reader(pipeline)
+    log = open_log_reader(settings)
     shown = 0
     try:
         with stop_on_signals() as stop:

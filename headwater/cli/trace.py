@@ -8,7 +8,7 @@ from headwater import log_topics
 from headwater.batch_arrow import batch_from_arrow
 from headwater.cli.engines import expect, open_log_reader, open_reader
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, print_json, read_settings, table
+from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, table
 from headwater.errors import SettingsError
 from headwater.instant import format_utc
 from headwater.io.store_sqlite_query import StoreReader
@@ -21,6 +21,7 @@ RECORDS_BACK_MAX = 600
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("device", help="SITE/DEVICE")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     partitions = table(settings, "gateway", GatewaySettings).partitions
     report = {
         "device": options.device,
-        "log": _in_log(open_log_reader(pipeline), site, device, partitions),
+        "log": _in_log(open_log_reader(settings), site, device, partitions),
         "store": _in_store(open_reader(pipeline), site, device),
     }
     if options.json:

@@ -7,7 +7,16 @@ from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings, check_exposure
 from gateway.settings import GatewaySettings
 from headwater.cli.embedding import build_pipeline, gather
-from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
+from headwater.cli.shared import (
+    add_data_option,
+    add_engine_options,
+    duration,
+    print_json,
+    read_settings,
+    say,
+    stop_on_signals,
+    table,
+)
 
 LOOK_EVERY_S = 0.5
 
@@ -15,6 +24,7 @@ LOOK_EVERY_S = 0.5
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
     parser.add_argument("--mqtt-port", type=int, help="TCP port of the gateway; 0 lets the system choose")
     parser.add_argument("--for", dest="run_us", type=duration, metavar="DURATION", help="end after this time")

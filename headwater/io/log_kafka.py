@@ -115,6 +115,11 @@ class KafkaLog(KafkaLogReader):
         """How safe an acknowledged record is."""
         return self._durability
 
+    @property
+    def is_replicated(self) -> bool:
+        """Tells whether an acknowledged record is on two brokers at least."""
+        return self._durability.is_replicated
+
     def append(self, records: Sequence[LogRecord]) -> list[int]:
         """Appends in order and returns the offsets; when it returns, all in-sync replicas have the records.
 

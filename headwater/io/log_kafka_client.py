@@ -48,7 +48,7 @@ class KafkaOptions:
         connect_timeout_s: how long making the log waits for the cluster.
         append_timeout_s: how long an append waits for its acknowledgement before it raises.
         read_timeout_s: how long a read waits for records that are there.
-        security: librdkafka's settings of TLS and SASL.
+        client: librdkafka's settings of TLS and SASL, and any others that this module does not set itself.
     """
 
     servers: str
@@ -60,7 +60,7 @@ class KafkaOptions:
     connect_timeout_s: float = 30.0
     append_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
-    security: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=dict)
 
     def kafka_topic(self, log_topic: str) -> str:
         """Returns the name of a log topic in the cluster.
@@ -175,4 +175,4 @@ def _settings(options: KafkaOptions, last: LastError) -> Config:
         "allow.auto.create.topics": False,
         "topic.metadata.refresh.interval.ms": 30_000,
     }
-    return settings | dict(options.security)
+    return dict(options.client) | settings

@@ -194,3 +194,58 @@ def test_fewer_partitions_than_the_state_has_are_refused() -> None:
     processor.save()
     with pytest.raises(SettingsError, match="holds shard 1"):
         Processor(ProcessorSettings(partitions=1), world.log, world.store, world.checkpoints, world.clock, "test")
+
+
+class OpenLog(MemoryLog):
+    """Notes which shards were asked about."""
+
+    def __init__(self, incarnation: str) -> None:
+        super().__init__(incarnation)
+        self.asked: set[int] = set()
+
+    def read(self, log_topic: str, partition: int, offset: int, records_max: int) -> list[LogRecord]:
+        self.asked.add(partition)
+        return super().read(log_topic, partition, offset, records_max)
+
+    def start(self, log_topic: str, partition: int) -> int:
+        self.asked.add(partition)
+        return super().start(log_topic, partition)
+
+    def end(self, log_topic: str, partition: int) -> int:
+        self.asked.add(partition)
+        return super().end(log_topic, partition)
+
+
+def test_processors_that_share_a_log_store_together_what_one_alone_would() -> None:
+    whole = World()
+    drain(whole.processor())
+    log = OpenLog("a1")
+    for shard in (0, 1):
+        log.append(whole.log.read(log_topics.READINGS, shard, 0, 100))
+    stores, points_of = [], []
+    for shards in ("0", "1"):
+        log.asked.clear()
+        store, checkpoints = MemoryStore(), MemoryCheckpoints()
+        settings = ProcessorSettings(partitions=2, shards=shards, records_max=3)
+        processor = Processor(settings, log, store, checkpoints, whole.clock, "test")
+        assert drain(processor) == 20
+        processor.save()
+        assert processor.counters()["lag_records"] == 0
+        assert log.asked == {int(shards)} == set(checkpoints.saved)
+        stores.append(store)
+        points_of.append({name: dict(rows) for name, rows in store.points.items()})
+    assert stores[0].frames | stores[1].frames == whole.store.frames
+    assert not stores[0].frames.keys() & stores[1].frames.keys()
+    assert stores[0].positions | stores[1].positions == whole.store.positions
+    for name, rows in whole.store.points.items():
+        assert points_of[0].get(name, {}) | points_of[1].get(name, {}) == rows
+
+
+def test_shards_that_the_state_has_and_the_settings_leave_out_are_refused() -> None:
+    world = World(2)
+    processor = world.processor()
+    drain(processor)
+    processor.save()
+    settings = ProcessorSettings(partitions=2, shards="0")
+    with pytest.raises(SettingsError, match="but the state holds shard 1: set it to what it was"):
+        Processor(settings, world.log, world.store, world.checkpoints, world.clock, "test")
