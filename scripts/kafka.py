@@ -292,9 +292,13 @@ class Cluster:
                 self._java("kafka.Kafka", str(settings)), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
                 start_new_session=True,
             )  # fmt: skip
+        self._file(node.number, "pid").write_text(str(process.pid), encoding="utf-8")
+        while not self.runs(node.number):  # The command line shows a moment after the start.
+            if process.poll() is not None:
+                raise KafkaError(f"node {node.number} ended: {self.last_words(node.number)}")
+            time.sleep(0.005)
         # It outlives this process on purpose: whoever reads the pid file ends it.
         process.returncode = 0
-        self._file(node.number, "pid").write_text(str(process.pid), encoding="utf-8")
 
 
 def free_ports(count: int) -> list[int]:
