@@ -2,14 +2,14 @@
 
     frames ─ decode_batch ─▶ Batch ─┐                      ┌─▶ headwater.readings     a batch per record
     JSON ─── read_json ────▶ Batch ─┼─ cut, complete ─▶────┼─▶ headwater.dead-letters
-    notes ─ presence, refusals ─────┘                      ├─▶ headwater.events
+    notes ─ presence, refusals, ────┘                      ├─▶ headwater.events
                                                            └─▶ headwater.devices
 
 Pure: the same group and time give the same records. All of them go into one atomic append.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -19,7 +19,7 @@ import numpy as np
 from gateway.batcher import Group
 from gateway.events import event_records
 from gateway.foreign_json import RecentContent, read_json
-from gateway.inbound import Inbound
+from gateway.inbound import Foreign, Inbound
 from gateway.letters import LetterBook, bundle, letter_record, shortened
 from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
@@ -128,6 +128,11 @@ class Admission:
                 for piece in _cut(batch, self._readings_max):
                     yield self._completed(piece, letters, statuses, now_us), letters
                     is_first, letters, statuses = False, [], ()
+        foreign = self._frames_of(note.what for note in notes if isinstance(note.what, Foreign))
+        if foreign:
+            for piece in _cut(batch_from_frames(foreign, shard=shard, made_us=now_us), self._readings_max):
+                yield self._completed(piece, letters, statuses, now_us), letters
+                is_first, letters, statuses = False, [], ()
         if is_first or letters:
             empty = batch_from_frames([], shard=shard, made_us=now_us)
             yield self._completed(empty, letters, statuses, now_us), letters
@@ -177,6 +182,19 @@ class Admission:
             batch = concat_batches([batch, batch_from_frames(foreign, shard=shard, made_us=now_us)])
         yield batch, letters
 
+    def _frames_of(self, messages: Iterable[Foreign]) -> list[tuple[Frame, int, int]]:
+        """Counts foreign frames and returns those whose content did not come before."""
+        frames: list[tuple[Frame, int, int]] = []
+        for one in messages:
+            # Without a time of its own the same content is a new reading, unless MQTT says that it is a repetition.
+            is_new = self._recent.is_new(one.frame.site, one.frame.device, one.payload, one.received_us)
+            if not is_new and (one.has_own_time or one.is_repeated):
+                self.counters["foreign_duplicates"] += 1
+                continue
+            self.counters["foreign_frames"] += 1
+            frames.append((one.frame, one.received_us, len(one.payload)))
+        return frames
+
     def _read_foreign(
         self, message: Inbound, frames: list[tuple[Frame, int, int]], letters: list[DeadLetter], now_us: int
     ) -> None:
@@ -186,13 +204,8 @@ class Admission:
         except DecodeError as error:
             letters.append(self._letter(message, error.reason, error.detail, 0, 0, 0, now_us))
             return
-        # Without a time of its own the same content is a new reading, unless MQTT says that it is a repetition.
-        is_new = self._recent.is_new(site, device, message.payload, message.received_us)
-        if not is_new and (got.has_own_time or message.is_repeated):
-            self.counters["foreign_duplicates"] += 1
-            return
-        self.counters["foreign_frames"] += 1
-        frames.append((got.frame, message.received_us, len(message.payload)))
+        foreign = Foreign(got.frame, message.payload, message.received_us, got.has_own_time, message.is_repeated)
+        frames += self._frames_of([foreign])
 
     def _letter(
         self,

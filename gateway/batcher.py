@@ -8,7 +8,7 @@ lonely frame waits milliseconds and a burst still goes into one commit.
 
 from dataclasses import dataclass, field
 
-from gateway.inbound import Inbound, Note
+from gateway.inbound import Foreign, Inbound, Note
 from gateway.sender import Sender
 
 
@@ -87,7 +87,7 @@ class Batcher:
             group.notes.setdefault(note.shard, []).append(note)
             if note.ticket >= 0 and note.session is not None:
                 owed.setdefault(note.session, []).append(note.ticket)
-            group.size_bytes += 256
+            group.size_bytes += 256 + (len(note.what.payload) if isinstance(note.what, Foreign) else 0)
         group.count += len(inbound) + len(notes)
 
     def beat(self, shards: set[int], now_us: int) -> None:

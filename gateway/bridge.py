@@ -23,6 +23,7 @@ from gateway.inlet import Inlet
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
+from gateway.sparkplug_host import SparkplugHost, SparkplugLimits
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.codec_batch import Arrival, Portion, Reject, decode_portion
@@ -68,6 +69,16 @@ class Gateway:
         self._frontiers = frontiers
         self._inlet: Inlet = self._endpoint()
         self._intake = self._inlet.intake
+        if settings.sparkplug:
+            self._intake.sparkplug = SparkplugHost(
+                settings.sparkplug_host,
+                SparkplugLimits(
+                    settings.sparkplug_nodes_max, settings.sparkplug_reorder_us, settings.sparkplug_rebirth_every_us
+                ),
+                self._intake.presence,
+                partitions=settings.partitions,
+                letter_max_bytes=settings.dead_letter_max_bytes,
+            )
         self._batcher = Batcher(
             max_bytes=settings.batch_max_bytes,
             age_us=settings.batch_age_us,
@@ -122,6 +133,7 @@ class Gateway:
         """
         await asyncio.get_running_loop().run_in_executor(self._writer, self._recover)
         self._port = await self._inlet.start()
+        self._say_state(online=True)
         self._spawn(self._write_groups(), "headwater-write")
         self._spawn(self._tick(), "headwater-tick")
         if self._settings.durable_level == "backbone" or self._frontiers is not None:
@@ -150,6 +162,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._drained()
+        self._say_state(online=False)
         await self._inlet.close()
         self._take()
         self._is_stopping = True
@@ -159,13 +172,19 @@ class Gateway:
         self._asker.shutdown()
         _log.info("the gateway has stopped")
 
+    def _say_state(self, *, online: bool) -> None:
+        """Tells Sparkplug nodes whether their host is there."""
+        if self._intake.sparkplug is not None:
+            self._inlet.announce([self._intake.sparkplug.state(self._clock.now_us(), online=online)])
+
     def counters(self) -> dict[str, int]:
         """Numbers of the gateway about itself, by names of the form `noun_state`."""
-        admission, intake = self._admission, self._intake
+        admission, intake, sparkplug = self._admission, self._intake, self._intake.sparkplug
         return {
             **{f"broker_{name}": count for name, count in intake.counters.items()},
             **{f"admitted_{name}": count for name, count in admission.counters.items()},
             **{f"dead_letters_{reason}": count for reason, count in admission.letters.by_reason.items()},
+            **({} if sparkplug is None else {f"sparkplug_{name}": count for name, count in sparkplug.sizes().items()}),
             **self._counters,
             "received": intake.received,
             "dead_letters": sum(admission.letters.by_reason.values()),
@@ -291,6 +310,9 @@ class Gateway:
         while True:
             await asyncio.sleep(TICK_S)
             self._inlet.tick()
+            self._inlet.announce(self._intake.due(self._clock.now_us()), retain=False)
+            if self._intake.notes:
+                self._take()
             now_us = self._clock.monotonic_us()
             devices = self._intake.presence.known()
             shards = {shard_of(site, device, self._settings.partitions) for site, device in devices}

@@ -20,10 +20,12 @@ from gateway.session import Code, Route, Session
 from gateway.subscriptions import Subscriptions, is_pattern
 from headwater.batch import DeviceStatus
 from headwater.names import mqtt_topic, shard_of
+from headwater.sparkplug_topic import Verb
 
 CLIENT_ID_CHARS_MAX = 128
 CONFIG_MAX_BYTES = 65_536
 _RETAINED_LEAVES = frozenset({"status", "config"})
+_WILL_LEAVES = frozenset({"status", Verb.NDEATH, Verb.STATE})
 _SUBACK = mqtt5.SubAckReasonCode
 _UNSUBACK = mqtt5.UnsubAckReasonCode
 _CONNACK = mqtt5.ConnAckReasonCode
@@ -109,7 +111,8 @@ class Broker(Intake):
         if will.qos == 2 and session.version == 5:
             return _CONNACK.QUALITY_NOT_SUPPORTED
         route = self._make_route(identity, will.topic)
-        if route.reason is not None or route.device_topic is None or route.device_topic.leaf != "status":
+        leaf = route.device_topic.leaf if route.device_topic else route.sparkplug and route.sparkplug.verb
+        if route.reason is not None or leaf not in _WILL_LEAVES:
             return _CONNACK.NOT_AUTHORIZED if route.code == 0x87 else _CONNACK.TOPIC_NAME_INVALID
         return None
 
@@ -127,6 +130,8 @@ class Broker(Intake):
                 self._wills[key] = _PendingWill(due_us, session, session.will)
             else:
                 self._publish_will(session, session.will, now_us)
+        if self.sparkplug is not None:
+            self.notes += self.sparkplug.gone(session.origin, now_us)
         for status in self.presence.gone(session, now_us):
             self._note_status(status)
             self._correct_retained(status)
@@ -141,6 +146,11 @@ class Broker(Intake):
     def _publish_will(self, session: Session, will: mqtt5.Will, now_us: int) -> None:
         route = self._make_route(session.identity, will.topic)
         device_topic = route.device_topic
+        if route.sparkplug is not None:
+            packet = Publish(will.topic.encode(), bytes(will.payload or b""), 0, RETAIN if will.retain else 0)
+            self.counters["wills"] += 1
+            self._take_sparkplug(session, route, packet, -1, now_us)
+            return
         assert device_topic is not None
         if self.presence.speaks_elsewhere(session, device_topic.site, device_topic.device):
             # The device came back on another connection before this one was known to be dead.
@@ -174,7 +184,18 @@ class Broker(Intake):
             shard = shard_of(device_topic.site, device_topic.device, self._partitions)
             key = f"{device_topic.site}/{device_topic.device}/config".encode()
             self.notes.append(Note(shard, (key, packet.payload), session, ticket))
-        elif ticket >= 0:
+        else:
+            self._settle(session, ticket)
+
+    def _pass_on(self, session: Sender, route: Route, packet: Publish, ticket: int, *, retain: bool) -> None:
+        fits, qos = len(packet.payload) <= CONFIG_MAX_BYTES, (packet.flags & QOS) >> 1
+        kept = fits and self._retain_and_route(route.mqtt_topic, packet.payload, qos, retain=retain)
+        self.counters["orders" if kept else "orders_refused"] += 1
+        self._settle(session, ticket)
+
+    def _settle(self, session: Sender, ticket: int) -> None:
+        """Acknowledges what leaves nothing for the log."""
+        if ticket >= 0:
             assert isinstance(session, Session)
             session.settle([ticket])
             self.touched.add(session)

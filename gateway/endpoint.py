@@ -239,10 +239,10 @@ class Endpoint:
             session.feed(b"", self.now_us())
         self.after(session)
 
-    def announce(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publishes messages of the gateway itself, retained."""
+    def announce(self, messages: Iterable[tuple[str, bytes]], *, retain: bool = True) -> None:
+        """Publishes messages of the gateway itself."""
         for where, payload in messages:
-            self._broker.announce(where, payload)
+            self._broker.announce(where, payload, retain=retain)
         touched, self._broker.touched = self._broker.touched, set()
         self.flush(touched)
 

@@ -10,34 +10,21 @@ A foreign frame has epoch 0 and seq 0: there is nothing to deduplicate it by but
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
 from typing import Any, NoReturn
 
-import numpy as np
-
+from gateway.foreign_frame import ForeignFrame, Readings, is_in_time, make_frame
 from headwater.errors import DecodeError
-from headwater.frame import Block, Frame, Ledger
-from headwater.instant import TIME_MAX_US, TIME_MIN_US, US_PER_S, foreign_time_us
+from headwater.instant import US_PER_S, foreign_time_us
 from headwater.names import is_metric
-from headwater.reasons import ClockQuality, DeadLetterReason
+from headwater.reasons import DeadLetterReason
 
 SIZE_MAX_BYTES = 64 * 1024
 READINGS_MAX = 8192
-FUTURE_MAX_US = 300 * US_PER_S
-_SENML_KEYS = frozenset({"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vb", "t", "ut"})
+SENML_VERSION = 10
+_SENML_NO_NUMBERS = frozenset({"vs", "vd", "s"})
 _RELATIVE_MAX_S = 1 << 28
-
-Readings = dict[str, dict[int, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignFrame:
-    """A frame made of JSON; `has_own_time` is False where any reading took its time from the arrival."""
-
-    frame: Frame
-    has_own_time: bool
 
 
 def read_json(payload: bytes, site: str, device: str, received_us: int) -> ForeignFrame:
@@ -47,7 +34,7 @@ def read_json(payload: bytes, site: str, device: str, received_us: int) -> Forei
     ('temp',)
 
     Raises:
-        DecodeError: TOO_LARGE, PARSE, SCHEMA, NAME, NOT_FINITE, TIME_RANGE or LIMIT.
+        DecodeError: TOO_LARGE, PARSE, VERSION, SCHEMA, NAME, NOT_FINITE, TIME_RANGE or LIMIT.
     """
     if len(payload) > SIZE_MAX_BYTES:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"JSON of {len(payload)} bytes; at most {SIZE_MAX_BYTES}")
@@ -61,24 +48,12 @@ def read_json(payload: bytes, site: str, device: str, received_us: int) -> Forei
     items = data if isinstance(data, list) else [data]
     if not items:
         _refuse("an empty list")
-    if isinstance(data, list) and _is_senml(items[0]):
+    if isinstance(data, list) and any(_is_senml(item) for item in items):
         has_own_time = _read_senml(items, received_us, readings)
     else:
         told = [_read_plain(item, received_us, readings) for item in items]
         has_own_time = all(told)
-    count = sum(len(series) for series in readings.values())
-    frame = Frame(
-        site,
-        device,
-        epoch=0,
-        seq=0,
-        created_us=received_us,
-        clock=ClockQuality.UNSYNCED,
-        oldest_seq=0,
-        blocks=_blocks(readings),
-        ledger=Ledger(acquired=count),
-    )
-    return ForeignFrame(frame, has_own_time)
+    return ForeignFrame(make_frame(site, device, readings, received_us), has_own_time)
 
 
 class RecentContent:
@@ -149,7 +124,7 @@ def _value(value: Any, metric: str) -> float:
 def _add(readings: Readings, metric: str, time_us: int, value: float, received_us: int) -> None:
     if not is_metric(metric):
         _refuse(f"{metric[:140]!r} can't name a metric", DeadLetterReason.NAME)
-    if not TIME_MIN_US <= time_us < min(TIME_MAX_US, received_us + FUTURE_MAX_US):
+    if not is_in_time(time_us, received_us):
         _refuse(f"time {time_us} µs lies before 2000 or in the future", DeadLetterReason.TIME_RANGE)
     series = readings.setdefault(metric, {})
     if time_us in series:
@@ -181,14 +156,26 @@ def _is_senml(item: Any) -> bool:
     return isinstance(item, dict) and any(isinstance(item.get(key), str) for key in ("n", "bn"))
 
 
+def _check_senml(record: Any) -> None:
+    """RFC 8428, 4.4: a newer version is not to be used, nor is a key that ends in _ and says something unknown."""
+    if not isinstance(record, dict) or not record.keys().isdisjoint(_SENML_NO_NUMBERS):
+        _refuse("SenML with numbers only: v and vb, no vs, vd or s")
+    if any(key.endswith("_") for key in record):
+        _refuse("a SenML key that ends in _ must be understood, and none is")
+    version = record.get("bver", SENML_VERSION)
+    if type(version) is not int or version < 1:
+        _refuse("bver is a positive integer")
+    if version > SENML_VERSION:
+        _refuse(f"SenML version {version}; this reads {SENML_VERSION}", DeadLetterReason.VERSION)
+
+
 def _read_senml(records: list[Any], received_us: int, readings: Readings) -> bool:
     """Adds a SenML pack; returns whether every record told an absolute time."""
     if len(records) > READINGS_MAX:
         _refuse(f"more than {READINGS_MAX} records", DeadLetterReason.LIMIT)
     base_name, base_time, base_value, is_absolute = "", 0.0, 0.0, True
     for record in records:
-        if not isinstance(record, dict) or not record.keys() <= _SENML_KEYS:
-            _refuse("SenML with numbers only: v and vb, no vs, vd, s or unknown keys")
+        _check_senml(record)
         names = record.get("bn", base_name), record.get("n", "")
         if not all(isinstance(name, str) for name in names):
             _refuse("a SenML name is text")
@@ -214,18 +201,3 @@ def _read_senml(records: list[Any], received_us: int, readings: Readings) -> boo
     if not readings:
         _refuse("SenML without values")
     return is_absolute
-
-
-def _blocks(readings: Readings) -> tuple[Block, ...]:
-    """Metrics with the same times share a block; each ascends in time."""
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for metric, series in readings.items():
-        groups.setdefault(tuple(sorted(series)), []).append(metric)
-    return tuple(
-        Block(
-            tuple(metrics),
-            np.array(times, np.int64),
-            np.array([[readings[metric][time_us] for time_us in times] for metric in metrics], np.float64),
-        )
-        for times, metrics in groups.items()
-    )

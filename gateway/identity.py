@@ -19,6 +19,7 @@ from typing import Any
 
 from headwater.errors import SettingsError
 from headwater.names import MQTT_PREFIX, is_name
+from headwater.sparkplug_topic import NAMESPACE, Verb, name_of
 
 _MEMORY_MAX_BYTES = 128 * 1024 * 1024
 _KEYS = {"password", "devices", "operator"}
@@ -56,16 +57,29 @@ class Identity:
         >>> pump = Identity("p", (("north", "pump-1"),))
         >>> pump.may_subscribe("hw/1/north/pump-1/ack"), pump.may_subscribe("hw/1/north/+/ack")
         (True, False)
+        >>> pump.may_subscribe("spBv1.0/North/NCMD/Pump-1/#"), pump.may_subscribe("spBv1.0/North/NDATA/Pump-2")
+        (True, False)
         """
         if self.is_operator:
             return True
         levels = pattern.split("/")
+        if levels[0] == NAMESPACE:
+            return self._may_subscribe_sparkplug(levels)
         if len(levels) != 5 or "/".join(levels[:2]) != MQTT_PREFIX:
             return False
         site, device = ("*" if level == "+" else level for level in levels[2:4])
         if not all(part == "*" or is_name(part) for part in (site, device)):
             return False
         return any(_covers(s, site) and _covers(d, device) for s, d in self.devices)
+
+    def _may_subscribe_sparkplug(self, levels: list[str]) -> bool:
+        """A node may hear what hosts say of themselves, and the commands to itself and its devices."""
+        if levels[1:2] == [Verb.STATE]:
+            return True
+        match levels[1:]:
+            case [group, Verb.NCMD, node] | [group, Verb.NCMD, node, "#"] | [group, Verb.DCMD, node, _]:
+                return self.may_speak_for(name_of(group), name_of(node))
+        return False
 
 
 def _covers(pattern: str, asked: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from gateway.sender import Sender
 from headwater.batch import DeadLetter, DeviceStatus
+from headwater.frame import Frame
 from headwater.names import DeviceTopic
 
 
@@ -37,17 +38,37 @@ class Inbound(NamedTuple):
 inbound_of: Final[Callable[[tuple[object, ...]], Inbound]] = partial(tuple.__new__, Inbound)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Foreign:
+    """What a foreign device sent, read where it came in because that needed what the device had said before.
+
+    Attributes:
+        frame: its readings, epoch 0 and seq 0.
+        payload: the bytes it was made of: the content that tells duplicates.
+        received_us: the gateway's time of receipt.
+        has_own_time: every reading told its time.
+        is_repeated: MQTT marks it as sent before.
+    """
+
+    frame: Frame
+    payload: bytes
+    received_us: int
+    has_own_time: bool
+    is_repeated: bool
+
+
 @dataclass(slots=True)
 class Note:
-    """Something that is not a frame and travels to the log with the batch of its shard.
+    """Something that is no message of its own and travels to the log with the batch of its shard.
 
     Attributes:
         shard: the partition.
-        what: a change of presence, a refused message, or (key, JSON) for the registry of devices.
+        what: a change of presence, a refused message, (key, JSON) for the registry of devices, foreign readings,
+            or None where nothing but an acknowledgement is owed.
         session, ticket: whom to acknowledge when it is durable; None and -1 for nobody.
     """
 
     shard: int
-    what: DeviceStatus | DeadLetter | tuple[bytes, bytes]
+    what: DeviceStatus | DeadLetter | tuple[bytes, bytes] | Foreign | None
     session: Sender | None = None
     ticket: int = -1

@@ -55,8 +55,8 @@ class Inlet(Protocol):
     def room(self) -> int:
         """How many messages of the gateway itself can be sent now; 0 while there is nobody to take them."""
 
-    def announce(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publishes messages of the gateway itself, such as durable acks: (MQTT topic, payload), retained, QoS 0."""
+    def announce(self, messages: Iterable[tuple[str, bytes]], *, retain: bool = True) -> None:
+        """Publishes messages of the gateway itself, such as durable acks: (MQTT topic, payload), QoS 0."""
 
     def counters(self) -> dict[str, int]:
         """Numbers about connections."""

@@ -2,6 +2,7 @@
 
 Session, Subscription ─▶ publish ─▶ frame, json ─▶ inbound ─────────────┐
                                  ─▶ status      ─▶ notes, passed on     ├─▶ the batcher
+                                 ─▶ Sparkplug B ─▶ its host ─▶ notes    │
                                  ─▶ not allowed ─▶ notes (dead letter) ─┘
 
 `gateway.broker.Broker` adds what only a server of MQTT does: sessions, subscriptions, retained messages.
@@ -15,10 +16,12 @@ from gateway.presence import Presence
 from gateway.publish import DUPLICATE, RETAIN, Publish, topic_text
 from gateway.sender import Sender
 from gateway.session import Code, Route
+from gateway.sparkplug_host import Origin, SparkplugHost
 from headwater.batch import DeadLetter, DeviceStatus
 from headwater.errors import DecodeError
 from headwater.names import DeviceTopic, parse_mqtt_topic, shard_of
 from headwater.reasons import DeadLetterReason
+from headwater.sparkplug_topic import Verb, is_sparkplug
 from headwater.status import Status, parse_status
 
 ROUTES_MAX = 1024
@@ -31,6 +34,7 @@ class Intake:
     Attributes:
         inbound, notes: what is to go to the log; the shell empties them.
         presence: who is online.
+        sparkplug: the host of Sparkplug B nodes; None where they are not admitted.
         counters: what happened, by short names.
         received: messages from devices.
     """
@@ -40,6 +44,7 @@ class Intake:
         self._routes_max = routes_max
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self.presence = Presence()
+        self.sparkplug: SparkplugHost | None = None
         self.inbound: list[Inbound] = []
         self.notes: list[Note] = []
         self.counters: Counter[str] = Counter()
@@ -62,7 +67,10 @@ class Intake:
                 return
         device_topic = route.device_topic
         if route.reason is not None or device_topic is None:
-            self._refuse(session, route, packet, ticket, now_us)
+            if route.sparkplug is None:
+                self._refuse(session, route, packet, ticket, now_us)
+            else:
+                self._take_sparkplug(session, route, packet, ticket, now_us)
             return
         leaf = device_topic.leaf
         if leaf in _DATA_LEAVES:
@@ -101,6 +109,8 @@ class Intake:
         return route
 
     def _make_route(self, identity: Identity, where: str) -> Route:
+        if self.sparkplug is not None and is_sparkplug(where):
+            return self.sparkplug.route(identity, where)
         device_topic = parse_mqtt_topic(where)
         if device_topic is None:
             return Route(where, None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
@@ -160,7 +170,30 @@ class Intake:
     def _note_status(self, status: DeviceStatus, session: Sender | None = None, ticket: int = -1) -> None:
         self.notes.append(Note(shard_of(status.site, status.device, self._partitions), status, session, ticket))
 
+    def _take_sparkplug(self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int) -> None:
+        topic, flags = route.sparkplug, packet.flags
+        assert self.sparkplug is not None
+        assert topic is not None
+        if topic.verb is Verb.STATE or topic.verb.is_command:
+            self._pass_on(session, route, packet, ticket, retain=flags & RETAIN != 0 and topic.verb is Verb.STATE)
+            return
+        origin = Origin(session, ticket, route.mqtt_topic, packet.payload, flags & DUPLICATE != 0)
+        self.notes += self.sparkplug.take(topic, origin, now_us)
+        self._route_to_others(route.mqtt_topic, packet.payload, 0)
+
+    def due(self, now_us: int) -> list[tuple[str, bytes]]:
+        """Does what waits for time; returns messages of the gateway itself to publish, (MQTT topic, payload), not retained."""
+        if self.sparkplug is None:
+            return []
+        self.notes += self.sparkplug.due(now_us)
+        return self.sparkplug.orders(now_us)
+
     # What a server does beside; for whoever only takes in, nothing.
+
+    def _pass_on(self, session: Sender, route: Route, packet: Publish, ticket: int, *, retain: bool) -> None:  # noqa: ARG002
+        """Sparkplug's commands and states of other hosts: a broker between them and the nodes hands them on itself."""
+        detail = "commands and states are not for the gateway"
+        self._refuse(session, Route(route.mqtt_topic, None, 0, DeadLetterReason.TOPIC, detail), packet, ticket, 0)
 
     def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
         """A configuration or a command came; a broker between operator and device hands them on itself."""

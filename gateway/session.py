@@ -21,6 +21,7 @@ from gateway.limits import TokenBucket
 from gateway.publish import QOS, QOS_1, Publish, read_publish
 from headwater.names import DeviceTopic
 from headwater.reasons import DeadLetterReason
+from headwater.sparkplug_topic import SparkplugTopic
 
 Code: TypeAlias = mqtt5.DisconnectReasonCode
 _PUBLISH = 0x30
@@ -58,6 +59,7 @@ class Route:
         shard: the partition of its device.
         reason, detail, code: why messages are refused, for people, and as an MQTT 5 reason code; None where not.
         is_heard: presence knows that the device speaks on this session.
+        sparkplug: the topic taken apart where it is one of Sparkplug B that this session may use.
     """
 
     mqtt_topic: str
@@ -67,6 +69,7 @@ class Route:
     detail: str = ""
     code: int = 0
     is_heard: bool = False
+    sparkplug: SparkplugTopic | None = None
 
 
 class Host(Protocol):

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from headwater.ack import AckLevel
 from headwater.address import is_loopback
@@ -75,6 +75,25 @@ class GatewaySettings(Table):
     foreign_window_us: DurationUs = Field(600_000_000, description="The same JSON within this time is a duplicate.")
     foreign_window_max: int = Field(65_536, ge=1, description="JSON messages remembered for that.")
     dead_letter_max_bytes: int = Field(65_536, ge=1024, description="Bytes of a dead letter that are kept.")
+
+    sparkplug: bool = Field(True, description="Admit Sparkplug B edge nodes (spBv1.0/…); see docs/sparkplug.md.")
+    sparkplug_host: str = Field(
+        "headwater", min_length=1, max_length=128, description="The gateway's id as a Sparkplug host application."
+    )
+    sparkplug_nodes_max: int = Field(1000, ge=1, description="Sparkplug edge nodes known at a time.")
+    sparkplug_reorder_us: DurationUs = Field(
+        2_000_000, ge=100_000, description="How long a Sparkplug message waits for one that is missing before it."
+    )
+    sparkplug_rebirth_every_us: DurationUs = Field(
+        30_000_000, ge=1_000_000, description="A Sparkplug node is asked for its birth at most this often."
+    )
+
+    @field_validator("sparkplug_host")
+    @classmethod
+    def _is_one_level(cls, host: str) -> str:
+        if any(character in host for character in "/+#\0"):
+            raise ValueError(f"{host!r} is a part of MQTT topics: no / + # in it")
+        return host
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:

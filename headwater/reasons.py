@@ -23,7 +23,19 @@ class DeadLetterReason(StrEnum):
     TIME_RANGE = "time_range"
     REFUSED = "refused"  # The store's server took the frame but not this point, and would not take it later.
     EXPIRED = "expired"  # The same, because the point is older than what the server keeps.
+    ALIAS = "alias"  # Sparkplug: no birth says what this metric is.
     LATE = "late"  # A note only: these readings are stored, but came too late for their windows.
+
+
+class LeftOutReason(StrEnum):
+    """Why a metric of an admitted Sparkplug message became no reading; counted, not kept."""
+
+    TEXT = "text"
+    KIND = "kind"  # Data sets, templates, arrays, files, bytes, dates: neither a number nor text.
+    NULL = "null"
+    CONTROL = "control"  # bdSeq and the Node Control and Device Control metrics.
+    NAME = "name"  # Its birth was told that this name is taken or impossible.
+    REPEAT = "repeat"  # The newest reading once more, as a birth after a birth says it.
 
 
 class DropReason(StrEnum):

@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,9 @@ from headwater.envelope import STORED, unseal
 from headwater.errors import CorruptStateError, DecodeError
 from headwater.frame import Anomaly, Block, Frame, Gap, Ledger
 from headwater.reasons import ClockQuality, GapReason, Severity
+from headwater.sparkplug_codec import SparkplugMetric, SparkplugPayload, decode_payload, encode_payload
+from headwater.sparkplug_schema import DataType, PayloadMessage
+from headwater.sparkplug_topic import HostState, SparkplugTopic, Verb, parse_state
 from headwater.status import Status, parse_status
 from headwater.summary import summarize
 
@@ -207,6 +211,62 @@ def json_target() -> Target:
     return Target(lambda data: read_json(data, "north", "pump-1", T0), seeds)
 
 
+def sparkplug_seeds() -> list[bytes]:
+    types = (DataType.INT8, DataType.UINT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE, DataType.BOOLEAN)
+    fields = ("int_value", "int_value", "long_value", "float_value", "double_value", "boolean_value")
+    metrics = tuple(
+        SparkplugMetric(f"m{at}", at, T0 // 1_000, datatype, at, field, unit="bar" if at else "")
+        for at, (datatype, field) in enumerate(zip(types, fields, strict=True))
+    )
+    text = SparkplugMetric("label", 9, None, DataType.STRING, "x", "string_value")
+    control = SparkplugMetric("bdSeq", None, None, DataType.INT64, 3, "long_value")
+    by_alias = tuple(replace(metric, name="", datatype=DataType.UNKNOWN) for metric in metrics)
+    return [
+        encode_payload(SparkplugPayload(T0 // 1_000, 0, (*metrics, text, control))),
+        encode_payload(SparkplugPayload(T0 // 1_000, 1, by_alias)),
+        encode_payload(SparkplugPayload(T0 // 1_000, 255, (replace(metrics[3], is_historical=True),))),
+        encode_payload(SparkplugPayload(None, None, (replace(metrics[0], is_null=True),))),
+    ]
+
+
+def damage_sparkplug(draw: random.Random, seeds: list[bytes]) -> bytes:
+    """A damaged payload, or a sound one with wild fields."""
+    if draw.random() < 0.3:
+        return damage(draw, seeds)
+    message = PayloadMessage.FromString(draw.choice(seeds))
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        wild(draw, message)
+    return bytes(message.SerializeToString())
+
+
+def sparkplug_target() -> Target:
+    from gateway.sparkplug_node import Arrived, SparkplugNode, Taken  # noqa: PLC0415
+
+    node = SparkplugNode[None](1, Counter())
+
+    def run(data: bytes) -> str:
+        """A payload as birth, as data and as death of one node; whatever it holds, every metric is accounted for."""
+        payload = decode_payload(data)
+        taken = 0
+        for verb in (Verb.NBIRTH, Verb.NDATA, Verb.DBIRTH, Verb.DDATA, Verb.NDEATH):
+            topic = SparkplugTopic(verb, "g", "n", "d" if verb.is_of_device else "")
+            out = node.take(Arrived(topic, payload, T0, data[-16:] + verb.encode(), None)) + node.due(T0 + 10)
+            for one in out:
+                if isinstance(one, Taken):
+                    taken += 1
+                    values = one.values
+                    refused = sum(number for number, _ in values.refused.values())
+                    assert values.count == values.reading_count + values.left_out.total() + refused, values
+        assert taken == 5, f"{taken} messages of 5 came out"
+        return "read"
+
+    return Target(run, sparkplug_seeds(), mutate=damage_sparkplug)
+
+
+def sparkplug_state_target() -> Target:
+    return Target(parse_state, [HostState(online=True, time_ms=5).to_json(), b'{"online": false, "timestamp": 9}'])
+
+
 def mqtt_seeds() -> list[bytes]:
     packets = (
         "101000044d5154540402003c000470756d70",  # CONNECT 3.1.1
@@ -276,4 +336,6 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "mqtt311": mqtt311_target,
     "mqtt5": mqtt5_target,
     "varints": varint_target,
+    "sparkplug": sparkplug_target,
+    "sparkplug_state": sparkplug_state_target,
 }

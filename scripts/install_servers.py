@@ -1,6 +1,8 @@
-"""Installs what tests need: Debian packages, and Kafka's jars by Maven; says so where it can't, fails under CI=true.
+"""Installs what tests need: Debian packages, Kafka's jars by Maven, peers by pip; says so where it can't, fails under CI=true.
 
-python scripts/install_servers.py [mosquitto] [chromium] [kafka] [influxdb] [victoria-metrics]      all when none is named
+python scripts/install_servers.py [mosquitto] [chromium] [kafka] [influxdb] [victoria-metrics] [pysparkplug]
+
+All of them when none is named.
 """
 
 import os
@@ -15,9 +17,10 @@ PACKAGES = {
     "kafka": (["java", "mvn"], ["default-jre-headless", "maven"]),
     "influxdb": (["influxd"], ["influxdb"]),
     "victoria-metrics": (["victoria-metrics"], ["victoria-metrics"]),
+    "pysparkplug": ([], []),
 }
 # What a server needs beyond its packages.
-SCRIPTS = {"kafka": ["kafka.py", "install"]}
+SCRIPTS = {"kafka": ["kafka.py", "install"], "pysparkplug": ["peers.py", "pysparkplug"]}
 
 
 def missing(name: str) -> bool:

@@ -48,6 +48,7 @@ CLIENTS = {
         "headwater.codec_batch",
         "headwater.frame_read",
         "headwater.frame_write",
+        "headwater.sparkplug_schema",
     ),
     "pydantic": ("headwater.settings", "edge_agent.", "gateway.", "cloud_processor.", "simulators.", "dashboards."),
     "influxdb_client": ("headwater.io.",),

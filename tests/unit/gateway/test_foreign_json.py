@@ -69,9 +69,42 @@ def test_senml_times_near_zero_are_relative_to_now_and_base_values_add_up() -> N
     }
 
 
+def test_senml_base_fields_hold_until_the_next_record_that_has_them() -> None:
+    text = """[{"bt": 1600000000, "bv": 10}, {"bn": "a:", "n": "x", "v": 1}, {"n": "y", "v": 2, "t": 1},
+        {"bn": "b:", "bt": 1600000100, "n": "x", "v": 3}, {"bv": 0, "n": "y", "v": 4}]"""
+    assert read(text) == {
+        "a:x": [(1_600_000_000_000_000, 11.0)],
+        "a:y": [(1_600_000_001_000_000, 12.0)],
+        "b:x": [(1_600_000_100_000_000, 13.0)],
+        "b:y": [(1_600_000_100_000_000, 4.0)],
+    }
+
+
+def test_senml_times_are_absolute_from_2_to_the_28_on_after_the_base_is_added() -> None:
+    assert read('[{"n": "a", "v": 1, "t": -60}, {"bt": -30, "n": "b", "v": 1, "t": 10}]') == {
+        "a": [(NOW_US - 60_000_000, 1.0)],
+        "b": [(NOW_US - 20_000_000, 1.0)],
+    }
+    # 2^28 s lies in 1978: absolute, and so before any believable time.
+    with pytest.raises(DecodeError) as error:
+        read(f'[{{"bt": {1 << 27}, "n": "a", "v": 1, "t": {1 << 27}}}]')
+    assert error.value.reason == "time_range"
+
+
+def test_senml_keys_that_nobody_knows_are_ignored_and_units_and_sums_leave_values_alone() -> None:
+    text = '[{"bn": "a:", "bver": 10, "bu": "Cel", "bs": 5, "n": "x", "u": "K", "v": 1, "ut": 5, "l": "new"}]'
+    assert read(text) == {"a:x": [(NOW_US, 1.0)]}
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('[{"n": "a", "v": 1, "must_": 1}]', "schema"),
+        ('[{"n": "a", "v": 1, "bver": 11}]', "version"),
+        ('[{"n": "a", "v": 1, "bver": 0}]', "schema"),
+        ('[{"n": "a", "v": 1, "bver": true}]', "schema"),
+        ('[{"n": "a", "v": 1, "s": 4}]', "schema"),
+        ('[{"bt": 1600000000}, {"n": "a", "v": 1}, 5]', "schema"),
         ("", "parse"),
         ("{", "parse"),
         ("3", "schema"),
