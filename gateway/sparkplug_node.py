@@ -174,6 +174,8 @@ class SparkplugNode(Generic[_O]):
         self.counters["births"] += 1
         self._bear(arrived, "")
         self._waiting = younger
+        if self._expected is None:
+            self._give_up(is_gap=False)
         self._drain()
 
     def _take_death(self, arrived: Arrived[_O]) -> None:
@@ -213,9 +215,14 @@ class SparkplugNode(Generic[_O]):
     def _give_up(self, *, is_gap: bool = True) -> None:
         """Takes what waits as it is; those behind come first, then those ahead with a gap before them."""
         expected = self._expected
-        if expected is None or not self._waiting:
-            return
         waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        if expected is None:
+            # The birth between them has no number: nothing says in which order they were sent but their own.
+            for seq in sorted(waiting):
+                self._apply(waiting[seq])
+            return
         for ahead in sorted(((seq - expected) % SEQ_COUNT + _HALF) % SEQ_COUNT - _HALF for seq in waiting):
             seq = (expected + ahead) % SEQ_COUNT
             arrived = waiting[seq]

@@ -12,11 +12,11 @@ import pytest
 from gateway_server import RawClient, Running, until
 from sparkplug_peer import Peer
 
-from cloud_processor.settings import ProcessorSettings
 from gateway.settings import GatewaySettings
 from headwater import log_topics
 from headwater.cli.embedding import build_pipeline
 from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import table_classes
 from headwater.embedded import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -30,10 +30,9 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
-    settings = {
+    settings = {name: table() for name, table in table_classes().items()} | {
         "pipeline": PipelineSettings(data=str(tmp_path)),
         "gateway": GatewaySettings(port=0, partitions=4, sparkplug_rebirth_every_us=1_000_000),
-        "processor": ProcessorSettings(),
     }
     made = build_pipeline(settings)
     yield made
