@@ -25,7 +25,7 @@ from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.batch_arrow import Compression, batch_to_arrow
 from headwater.batch_build import batch_from_frames, concat_batches, take_frames
-from headwater.codec_batch import Arrival, Portion, decode_portion
+from headwater.codec_batch import Arrival, Portion, decode_portions
 from headwater.errors import DecodeError
 from headwater.frame import Frame
 from headwater.ports import LogRecord
@@ -51,10 +51,10 @@ class Admitted:
 
 
 class Decode(Protocol):
-    """Decodes payloads of one shard; `headwater.codec_batch.decode_portion` is one."""
+    """Decodes payloads of one shard; `headwater.codec_batch.decode_portions` is one."""
 
-    def __call__(self, arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
-        """Returns the batch, what is not in it, and how many arrivals that was."""
+    def __call__(self, arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Iterator[Portion]:
+        """Gives batches in order, each with what is not in it and how many arrivals that was."""
 
 
 class Admission:
@@ -74,7 +74,7 @@ class Admission:
         letters_max: int,
         letter_max_bytes: int,
         recent: RecentContent,
-        decode: Decode = decode_portion,
+        decode: Decode = decode_portions,
         compression: Literal["none", "lz4", "zstd"] = "lz4",
     ) -> None:
         self._compression: Compression = None if compression == "none" else compression
@@ -162,18 +162,16 @@ class Admission:
         batch = batch_from_frames([], shard=shard, made_us=now_us)
         letters: list[DeadLetter] = []
         at = 0
-        while at < len(arrivals):
-            rest = arrivals[at:] if at else arrivals
-            portion = self._decode_native(rest, shard=shard, made_us=now_us, cells_max=self._readings_max)
+        for portion in self._decode_native(arrivals, shard=shard, made_us=now_us, cells_max=self._readings_max):
+            if at:
+                yield batch, letters
+                letters = []
             letters += [
                 self._letter(native[at + bad.index], bad.reason, bad.detail, bad.epoch, bad.seq, bad.readings, now_us)
                 for bad in portion.rejects
             ]
             batch = portion.batch
             at += portion.taken
-            if at < len(arrivals):
-                yield batch, letters
-                letters = []
         if len(native) < len(messages):
             foreign: list[tuple[Frame, int, int]] = []
             for message in messages:

@@ -8,7 +8,7 @@ Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,7 +26,7 @@ from gateway.settings import GatewaySettings
 from gateway.sparkplug_host import SparkplugHost, SparkplugLimits
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
-from headwater.codec_batch import Arrival, Portion, Reject, decode_portion
+from headwater.codec_batch import Arrival, Portion, Reject, decode_portions
 from headwater.errors import ConnectError, CorruptStateError, DecodeError
 from headwater.names import mqtt_topic, shard_of
 from headwater.ports import Clock, Frontiers, Log
@@ -36,20 +36,26 @@ TICK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def decode_apart(arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
-    """Decodes as `decode_portion` does; should the decoder itself fail, closes in on the payload that makes it fail.
+def decode_apart(arrivals: Sequence[Arrival], *, shard: int, made_us: int, cells_max: int) -> Iterator[Portion]:
+    """Decodes as `decode_portions` does; should the decoder itself fail, closes in on the payload that makes it fail.
 
     A fault in a decoder must cost the payload that finds it and no other: that one becomes a dead letter like any.
     """
+    at = 0
     try:
-        return decode_portion(arrivals, shard=shard, made_us=made_us, cells_max=cells_max)
+        for portion in decode_portions(arrivals, shard=shard, made_us=made_us, cells_max=cells_max):
+            yield portion
+            at += portion.taken
     except Exception as error:  # noqa: BLE001 — a host's fence around a decoder.
-        _log.exception("the decoder failed on one of up to %d payloads", len(arrivals))
-        if len(arrivals) == 1:
+        rest = arrivals[at:]
+        _log.exception("the decoder failed on one of %d payloads", len(rest))
+        if len(rest) == 1:
             detail = f"the decoder failed: {type(error).__name__}"
             empty = batch_from_frames([], shard=shard, made_us=made_us)
-            return Portion(empty, [Reject(0, DeadLetterReason.PARSE, detail)], 1)
-    return decode_apart(arrivals[: len(arrivals) // 2], shard=shard, made_us=made_us, cells_max=cells_max)
+            yield Portion(empty, [Reject(0, DeadLetterReason.PARSE, detail)], 1)
+            return
+        for half in (rest[: len(rest) // 2], rest[len(rest) // 2 :]):
+            yield from decode_apart(half, shard=shard, made_us=made_us, cells_max=cells_max)
 
 
 class Gateway:

@@ -16,12 +16,12 @@ from headwater.batch import Batch
 from headwater.columns import ragged_arange, starts_of
 from headwater.errors import LimitError
 from headwater.frame import Block, Frame, Int32, Int64
-from headwater.frame_columns import FrameColumns, Head
+from headwater.frame_columns import FrameColumns
+from headwater.frame_heads import Heads, Notes
 from headwater.quality import MISSING
 from headwater.summary_rows import concat_summaries, take_summaries
 
 _INT32_MAX = (1 << 31) - 1
-_NONE: tuple[tuple[()], ...] = ((),) * len(Head._fields)
 
 
 def batch_from_frames(items: Sequence[tuple[Frame, int, int]], *, shard: int, made_us: int) -> Batch:
@@ -59,25 +59,23 @@ def _columns_of(frames: Sequence[Frame]) -> FrameColumns:
             ]
         )
     return FrameColumns(
-        heads=[
-            Head(
-                frame.site,
-                frame.device,
-                frame.epoch,
-                frame.seq,
-                frame.created_us,
-                frame.clock,
-                frame.oldest_seq,
-                (frame.ledger.acquired, frame.ledger.suppressed, frame.ledger.aggregated),
-                tuple(frame.ledger.dropped.items()),
-                0,
-                (),
-                None,
-                frame.anomalies,
-                frame.gaps,
-            )
-            for frame in frames
-        ],
+        heads=Heads(
+            [(frame.site, frame.device) for frame in frames],
+            np.array([frame.epoch for frame in frames], np.uint64),
+            np.array([frame.seq for frame in frames], np.int64),
+            np.array([frame.created_us for frame in frames], np.int64),
+            np.array([frame.oldest_seq for frame in frames], np.int64),
+            np.array([frame.clock for frame in frames], np.uint8),
+            np.array(
+                [(frame.ledger.acquired, frame.ledger.suppressed, frame.ledger.aggregated) for frame in frames],
+                np.int64,
+            ).reshape(len(frames), 3),
+            np.zeros(len(frames), np.int64),
+            {
+                place: Notes(None, tuple(frame.ledger.dropped.items()), frame.anomalies, frame.gaps)
+                for place, frame in enumerate(frames)
+            },
+        ),
         block_frame=np.array([place for place, _ in blocks], np.int64),
         block_metrics=[block.metrics for _, block in blocks],
         block_rows=np.array([len(block.time_us) for _, block in blocks], np.int64),
@@ -93,15 +91,13 @@ def _columns_of(frames: Sequence[Frame]) -> FrameColumns:
 def _metric_codes(tables: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], Int32]:
     """Returns the dictionary of all names by first appearance, and the code of every column of every table."""
     names: dict[str, int] = {}
-    known: dict[tuple[str, ...], Int32] = {}
-    codes = []
-    for table in tables:
-        code = known.get(table)
-        if code is None:
-            code = np.array([names.setdefault(name, len(names)) for name in table], np.int32)
-            known[table] = code
-        codes.append(code)
-    return tuple(names), np.concatenate(codes) if codes else np.empty(0, np.int32)
+    numbers: dict[tuple[str, ...], int] = {}
+    number = np.array([numbers.setdefault(table, len(numbers)) for table in tables], np.int64)
+    codes = np.array([names.setdefault(name, len(names)) for table in numbers for name in table], np.int32)
+    if len(numbers) == 1:
+        return tuple(names), np.tile(codes, len(tables))
+    start = starts_of(np.array([len(table) for table in numbers], np.int64))
+    return tuple(names), codes[ragged_arange(start[number], np.diff(start)[number])]
 
 
 def batch_from_columns(
@@ -110,7 +106,7 @@ def batch_from_columns(
     """Makes a batch of k frames in columns; `received_us` and `payload_bytes` are (k,)."""
     heads = columns.heads
     devices: dict[tuple[str, str], int] = {}
-    device = [devices.setdefault((head.site, head.device), len(devices)) for head in heads]
+    device = [devices.setdefault(pair, len(devices)) for pair in heads.devices]
     metrics, column_metric = _metric_codes(columns.block_metrics)
     column_rows = np.repeat(columns.block_rows, columns.block_width)
     axis_start = starts_of(columns.block_rows)[:-1]
@@ -126,32 +122,32 @@ def batch_from_columns(
         reading_start = starts_of(keep)[reading_start]
         metric, time_us, value = metric[keep], time_us[keep], value[keep]
         quality = None if quality is None else quality[keep]
-    _, _, epoch, seq, created_us, clock, oldest_seq, ledgers, dropped, *_ = zip(*heads, strict=True) if heads else _NONE
-    ledger = np.array(ledgers, np.int64).reshape(len(heads), 3)
-    lost = [sum(readings for _, readings in drops) if drops else 0 for drops in dropped]
+    lost = np.zeros((len(heads), 1), np.int64)
+    for place, notes in heads.notes.items():
+        lost[place] = sum(readings for _, readings in notes.dropped)
     return Batch(
         shard=shard,
         devices=tuple(devices),
         metrics=metrics,
         device=np.array(device, np.int32),
-        epoch=np.array(epoch, np.uint64),
-        seq=np.array(seq, np.int64),
+        epoch=heads.epoch,
+        seq=heads.seq,
         received_us=received_us,
-        created_us=np.array(created_us, np.int64),
-        clock=np.array(clock, np.uint8),
-        oldest_seq=np.array(oldest_seq, np.int64),
+        created_us=heads.created_us,
+        clock=heads.clock,
+        oldest_seq=heads.oldest_seq,
         reading_start=reading_start,
         metric=metric,
         time_us=time_us,
         value=value,
         quality=np.zeros(len(value), np.uint8) if quality is None else quality,
         summary_start=starts_of(columns.pane_rows),
-        ledger=np.column_stack((ledger, np.array(lost, np.int64))),
+        ledger=np.concatenate((heads.ledger, lost), axis=1),
         payload_bytes=payload_bytes,
         made_us=made_us,
         summaries=columns.panes,
-        anomalies=tuple((row, anomaly) for row, head in enumerate(heads) for anomaly in head.anomalies),
-        gaps=tuple((row, gap) for row, head in enumerate(heads) for gap in head.gaps),
+        anomalies=tuple((row, anomaly) for row, notes in heads.notes.items() for anomaly in notes.anomalies),
+        gaps=tuple((row, gap) for row, notes in heads.notes.items() for gap in notes.gaps),
     )
 
 

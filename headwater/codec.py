@@ -13,7 +13,8 @@ from headwater.columns import encode_columns, integers_of
 from headwater.envelope import seal, unseal
 from headwater.errors import LimitError
 from headwater.frame import READINGS_MAX, Block, Float64, Frame, Int64, Ledger, UInt8
-from headwater.frame_columns import BLOCKS_MAX, FrameColumns, read_cells, read_head, waveform_us
+from headwater.frame_columns import FrameColumns, read_cells, waveform_us
+from headwater.frame_heads import BLOCKS_MAX, Head, gather, read_head
 from headwater.frame_records import write_records
 from headwater.frame_schema import FrameMessage
 from headwater.name_table import is_metric_cached, is_name_cached, is_reduction, join_names
@@ -128,15 +129,14 @@ def decode_frame(payload: bytes) -> Frame:
         DecodeError: with the reason, whatever the bytes are.
     """
     head = read_head(unseal(payload))
-    columns, errors = read_cells([head])
+    columns, errors = read_cells(*gather([head]))
     if columns is None:
         raise errors[0]
-    return _frame_of(columns)
+    return _frame_of(head, columns)
 
 
-def _frame_of(columns: FrameColumns) -> Frame:
+def _frame_of(head: Head, columns: FrameColumns) -> Frame:
     """Cuts the columns of one frame into its blocks; arrays are views."""
-    head = columns.heads[0]
     blocks = []
     row = cell = 0
     for block in head.blocks:
@@ -167,7 +167,7 @@ def _frame_of(columns: FrameColumns) -> Frame:
         head.oldest_seq,
         tuple(blocks),
         columns.panes,
-        head.anomalies,
-        head.gaps,
-        Ledger(*head.ledger, dict(head.dropped)),
+        head.notes.anomalies,
+        head.notes.gaps,
+        Ledger(*head.ledger, dict(head.notes.dropped)),
     )

@@ -1,24 +1,26 @@
 """Many payloads to one batch: what the gateway decodes with (contracts §6, §9).
 
-    arrivals ─ unseal, read_head ─▶ heads ─ read_cells ─▶ columns ─ identity, time ─▶ Batch
-                    │                           │                       │
-                    └───────────────────────────┴───────────────────────┴──▶ Reject, with a reason
+    arrivals ─ open_body ─▶ bodies ─ many: scan_heads ────────┬─▶ heads ─ read_cells ─▶ columns ─ time ─▶ Batch
+                                   └ few, or odd: read_head ──┘
+                   └──────────────────────┴───────────────────────┴──────────────────┴──▶ Reject, with a reason
 
 A bad payload never costs another one its place: what is wrong with it is noted and the rest is decoded without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from headwater.batch import Batch
-from headwater.batch_build import batch_from_columns, concat_batches
-from headwater.envelope import unseal
+from headwater.batch_build import batch_from_columns, batch_from_frames, concat_batches
+from headwater.envelope import open_body, parse_body
 from headwater.errors import DecodeError
 from headwater.frame import Int64
-from headwater.frame_columns import FrameColumns, Head, read_cells, read_head
+from headwater.frame_columns import FrameColumns, read_cells
+from headwater.frame_heads import BlockHeads, Head, Heads, gather, read_head
+from headwater.frame_scan import scan_heads
 from headwater.instant import TIME_MAX_US, TIME_MIN_US, US_PER_S, format_utc
 from headwater.quality import MISSING
 from headwater.reasons import DeadLetterReason
@@ -26,6 +28,10 @@ from headwater.reasons import DeadLetterReason
 FUTURE_MAX_US: Final = 300 * US_PER_S
 # Frames are decoded in portions of this many cells, so that a heap of constant columns can't claim the memory at once.
 CELLS_MAX: Final = 1 << 19
+# What messages may hold together once they are inflated: a megabyte of notes claims no cells.
+BODIES_BYTES_MAX: Final = 16 * 1024 * 1024
+# From so many messages on, reading them all at once costs less than one by one.
+SCAN_MIN: Final = 96
 
 
 class Arrival(NamedTuple):
@@ -57,7 +63,7 @@ class Reject:
 
 
 class Portion(NamedTuple):
-    """What became of the first `taken` arrivals."""
+    """What became of the next `taken` arrivals."""
 
     batch: Batch
     rejects: list[Reject]
@@ -70,7 +76,7 @@ def decode_batch(
     """Decodes payloads of one shard into a batch, in the order of arrival.
 
     Gives what `batch_from_frames` gives for the frames that `decode_frame` reads, checked for identity and time too.
-    What it returns is as large as the payloads claim; `decode_portion` bounds that.
+    What it returns is as large as the payloads claim; `decode_portions` bounds that.
 
     Args:
         arrivals: payloads with the identity of their topic.
@@ -81,76 +87,181 @@ def decode_batch(
     Returns:
         The batch and the rejects, ascending by index. Never raises for what a payload holds.
     """
-    portion = decode_portion(arrivals, shard=shard, made_us=made_us, future_max_us=future_max_us)
-    batches, rejects, taken = [portion.batch], portion.rejects, portion.taken
-    while taken < len(arrivals):
-        portion = decode_portion(arrivals[taken:], shard=shard, made_us=made_us, future_max_us=future_max_us)
+    batches, rejects, taken = [batch_from_frames([], shard=shard, made_us=made_us)], [], 0
+    for portion in decode_portions(arrivals, shard=shard, made_us=made_us, future_max_us=future_max_us):
         batches.append(portion.batch)
         rejects += [replace(reject, index=reject.index + taken) for reject in portion.rejects]
         taken += portion.taken
-    return concat_batches(batches), rejects
+    return concat_batches(batches[1:] or batches), rejects
 
 
-def decode_portion(
+def decode_portions(
     arrivals: Sequence[Arrival],
     *,
     shard: int,
     made_us: int,
     cells_max: int = CELLS_MAX,
     future_max_us: int = FUTURE_MAX_US,
-) -> Portion:
-    """Decodes arrivals from the first on until the next frame would claim more than `cells_max` cells in all.
+) -> Iterator[Portion]:
+    """Decodes arrivals in order, in portions that claim at most `cells_max` cells each, or hold one frame.
 
-    A hundred bytes may claim 64 Ki readings, so the claims are added up before anything is decoded. One frame is always
-    taken, and there are at most READINGS_MAX cells in it.
+    A hundred bytes may claim 64 Ki readings, so the claims are added up before anything is decoded. Each portion counts
+    its arrivals from 0.
     """
-    rejects: list[Reject] = []
+    at = 0
+    while at < len(arrivals):
+        opened = _open(arrivals, at)
+        at = opened.end
+        for part in _parts(opened, arrivals, cells_max):
+            columns = None if part.scanned is None else _read_scanned(part, arrivals, future_max_us)
+            if columns is None:
+                yield from _read_each(
+                    part, arrivals, cells_max, shard=shard, made_us=made_us, future_max_us=future_max_us
+                )
+            else:
+                yield _portion(part, columns, arrivals, shard=shard, made_us=made_us)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The messages of `arrivals[start:end]`.
+
+    Attributes:
+        start, end: which arrivals.
+        indices: whose the messages are, k.
+        bodies: k messages.
+        rejects: what could not be opened.
+        scanned: the heads of all of them, where they could be read at once.
+    """
+
+    start: int
+    end: int
+    indices: list[int]
+    bodies: list[bytes]
+    rejects: list[Reject]
+    scanned: tuple[Heads, BlockHeads] | None = None
+
+
+def _open(arrivals: Sequence[Arrival], start: int) -> _Opened:
+    """Opens payloads until their messages hold BODIES_BYTES_MAX."""
     indices: list[int] = []
-    heads: list[Head] = []
-    taken, cells = len(arrivals), 0
-    for index, (site, device, payload, _) in enumerate(arrivals):
+    bodies: list[bytes] = []
+    rejects: list[Reject] = []
+    held_bytes, end = 0, len(arrivals)
+    for index in range(start, end):
+        try:
+            body = open_body(arrivals[index][2])
+        except DecodeError as error:
+            rejects.append(Reject(index, error.reason, error.detail))
+            continue
+        indices.append(index)
+        bodies.append(body)
+        held_bytes += len(body)
+        if held_bytes >= BODIES_BYTES_MAX:
+            end = index + 1
+            break
+    return _Opened(start, end, indices, bodies, rejects)
+
+
+def _parts(opened: _Opened, arrivals: Sequence[Arrival], cells_max: int) -> Iterator[_Opened]:
+    """Reads the heads of all messages at once and cuts them where `cells_max` says; all in one part where that can't be."""
+    scanned = None
+    if len(opened.bodies) >= SCAN_MIN:
+        scanned = scan_heads(opened.bodies, [arrivals[index][:2] for index in opened.indices])
+    if scanned is None:
+        yield opened
+        return
+    heads, blocks = scanned
+    claimed = np.cumsum(heads.cells)
+    lo, count = 0, len(heads)
+    start = opened.start
+    while lo < count:
+        before = int(claimed[lo - 1]) if lo else 0
+        hi = max(int(np.searchsorted(claimed, before + cells_max, side="right")), lo + 1)
+        end = opened.indices[hi] if hi < count else opened.end
+        yield _Opened(
+            start,
+            end,
+            opened.indices[lo:hi],
+            opened.bodies[lo:hi],
+            [reject for reject in opened.rejects if start <= reject.index < end],
+            scanned if hi - lo == count else (heads[lo:hi], blocks[lo:hi]),
+        )
+        lo, start = hi, end
+
+
+def _read_scanned(part: _Opened, arrivals: Sequence[Arrival], future_max_us: int) -> FrameColumns | None:
+    """Decodes a part whose heads were read at once; None if one of its frames needs a look of its own."""
+    assert part.scanned is not None
+    columns, _ = read_cells(*part.scanned)
+    if columns is None or _time_errors(columns, _received_us(part.indices, arrivals) + future_max_us):
+        return None
+    return columns
+
+
+def _read_each(
+    part: _Opened, arrivals: Sequence[Arrival], cells_max: int, *, shard: int, made_us: int, future_max_us: int
+) -> Iterator[Portion]:
+    """Reads the messages of a part one by one and says what is wrong with which."""
+    start, heads, cells = part.start, list[Head](), 0
+    indices: list[int] = []
+    rejects = list(part.rejects)
+
+    def portion(end: int) -> Portion:
+        of_these = [reject for reject in rejects if start <= reject.index < end]
+        chosen = _Opened(start, end, indices, [], of_these)
+        columns = _read_good(heads, chosen, arrivals, future_max_us)
+        return _portion(chosen, columns, arrivals, shard=shard, made_us=made_us)
+
+    for index, body in zip(part.indices, part.bodies, strict=True):
+        site, device, _, _ = arrivals[index]
         message: Any = None
         try:
-            message = unseal(payload)
+            message = parse_body(body)
             head = read_head(message)
         except DecodeError as error:
             epoch, seq = (0, 0) if message is None else (message.epoch, message.seq)
             rejects.append(Reject(index, error.reason, error.detail, epoch, seq))
             continue
-        if head[0] != site or head[1] != device:
+        if head.site != site or head.device != device:
             detail = f"the payload is of {head.site}/{head.device}, its topic of {site}/{device}"
             rejects.append(_reject(index, head, DeadLetterReason.IDENTITY, detail))
             continue
         cells += head.cells
         if cells > cells_max and heads:
-            taken = index
-            break
+            yield portion(index)
+            start, heads, indices, cells = index, [], [], head.cells
         indices.append(index)
         heads.append(head)
-    columns = _read_good(heads, indices, arrivals, future_max_us, rejects)
-    received_us = np.array([arrivals[index].received_us for index in indices], np.int64)
-    payload_bytes = np.array([len(arrivals[index].payload) for index in indices], np.int32)
+    yield portion(part.end)
+
+
+def _portion(part: _Opened, columns: FrameColumns, arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> Portion:
+    """Makes the batch of a part, and counts its rejects from 0."""
+    _note_not_finite(columns, part.indices, part.rejects)
+    payload_bytes = np.array([len(arrivals[index][2]) for index in part.indices], np.int32)
+    received_us = _received_us(part.indices, arrivals)
     batch = batch_from_columns(columns, received_us, payload_bytes, shard=shard, made_us=made_us)
-    rejects.sort(key=_index_of)
-    return Portion(batch, rejects, taken)
+    rejects = [replace(reject, index=reject.index - part.start) for reject in sorted(part.rejects, key=_index_of)]
+    return Portion(batch, rejects, part.end - part.start)
 
 
-def _read_good(
-    heads: list[Head], indices: list[int], arrivals: Sequence[Arrival], future_max_us: int, rejects: list[Reject]
-) -> FrameColumns:
-    """Decodes the heads; takes those that turn out bad off `heads` and `indices` and notes them."""
+def _received_us(indices: list[int], arrivals: Sequence[Arrival]) -> Int64:
+    return np.array([arrivals[index][3] for index in indices], np.int64)
+
+
+def _read_good(heads: list[Head], part: _Opened, arrivals: Sequence[Arrival], future_max_us: int) -> FrameColumns:
+    """Decodes the heads; takes those that turn out bad off `heads` and the part's indices, and notes them."""
     while True:
-        columns, errors = read_cells(heads)
+        columns, errors = read_cells(*gather(heads))
         if columns is not None:
-            received_us = np.array([arrivals[index].received_us for index in indices], np.int64)
-            errors = _time_errors(columns, received_us + future_max_us)
+            errors = _time_errors(columns, _received_us(part.indices, arrivals) + future_max_us)
         if not errors:
             break
         for place in sorted(errors, reverse=True):
             error = errors[place]
-            rejects.append(_reject(indices.pop(place), heads.pop(place), error.reason, error.detail))
+            part.rejects.append(_reject(part.indices.pop(place), heads.pop(place), error.reason, error.detail))
     assert columns is not None
-    _note_not_finite(columns, indices, rejects)
     return columns
 
 
@@ -164,8 +275,8 @@ def _time_errors(columns: FrameColumns, limit_us: Int64) -> dict[int, DecodeErro
     for at in np.flatnonzero(wrong).tolist():
         place = int(columns.block_frame[at])
         errors.setdefault(place, _time_error(int(first[at]), int(last[at])))
-    for place, head in enumerate(columns.heads):
-        for anomaly in head.anomalies:
+    for place, notes in columns.heads.notes.items():
+        for anomaly in notes.anomalies:
             if not TIME_MIN_US <= anomaly.time_us <= limit_us[place]:
                 errors.setdefault(place, _time_error(anomaly.time_us, anomaly.time_us))
     panes = columns.panes
@@ -192,9 +303,9 @@ def _note_not_finite(columns: FrameColumns, indices: list[int], rejects: list[Re
     block = np.searchsorted(cell_start, np.flatnonzero(wrong), side="right") - 1
     count = np.bincount(columns.block_frame[block], minlength=len(columns.heads))
     for place in np.flatnonzero(count).tolist():
-        head, number = columns.heads[place], int(count[place])
+        number, epoch, seq = int(count[place]), int(columns.heads.epoch[place]), int(columns.heads.seq[place])
         detail = f"{number} readings are not finite"
-        rejects.append(Reject(indices[place], DeadLetterReason.NOT_FINITE, detail, head.epoch, head.seq, number))
+        rejects.append(Reject(indices[place], DeadLetterReason.NOT_FINITE, detail, epoch, seq, number))
 
 
 def _reject(index: int, head: Head, reason: DeadLetterReason, detail: str) -> Reject:

@@ -16,7 +16,6 @@ bit (the idea of ALP, Afroozeh, Kuffó and Boncz, SIGMOD 2024, doi 10.1145/36267
 Decoding works on many tables at once and never runs Python per column.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -260,21 +259,24 @@ def starts_of(length: npt.NDArray[np.integer] | Bool) -> Int64:
     return start
 
 
-def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
-    """Reads the heads of T tables of `columns` (T,) ≥ 1 by `rows` (T,) ≥ 1; allocates nothing per row."""
-    size = np.fromiter(map(len, parts), np.int64, len(parts))
-    # The heads of a table that is too short would be read from its neighbours: read zeros behind the end instead.
-    data = np.frombuffer(b"".join(parts) + bytes(HEAD_BYTES * int(columns.max(initial=0))), np.uint8)
-    part_start = starts_of(size)[:-1]
+def lay_out(data: bytes, start: Int64, size: Int64, columns: Int64, rows: Int64) -> Layout:
+    """Reads the heads of T tables of `columns` (T,) ≥ 1 by `rows` (T,) ≥ 1; allocates nothing per row.
+
+    The bytes of table i are `data[start[i] : start[i] + size[i]]`, in ascending order; others may lie between them.
+    """
+    # The heads of a table that is too short would be read from its neighbours: read zeros behind the end instead, and
+    # first values are read in words of eight bytes.
+    padding = HEAD_BYTES * int(columns.max(initial=0)) + 8
+    byte = np.frombuffer(data + bytes(padding), np.uint8)
     column_start = starts_of(columns)
     begin = column_start[:-1]
-    head_at = np.repeat(part_start - HEAD_BYTES * begin, columns)
+    head_at = np.repeat(start - HEAD_BYTES * begin, columns)
     head_at += np.arange(0, HEAD_BYTES * len(head_at), HEAD_BYTES)
-    head, form = data[head_at], data[head_at + 1]
+    head, form = byte[head_at], byte[head_at + 1]
     width, first_width = head & np.uint8(15), head >> np.uint8(4)
     bad_column = (width > 8) | (first_width > 8) | ((form & 0x60 != Kind.BITS << 5) & ((form & 31) > SCALE_MAX))
     column_rows = np.repeat(rows, columns)
-    first_base = part_start + HEAD_BYTES * columns
+    first_base = start + HEAD_BYTES * columns
     firsts = first_base, first_base + np.add.reduceat(first_width, begin, dtype=np.int64)
     end: npt.NDArray[Any] = firsts[1]
     spans = []
@@ -282,12 +284,12 @@ def lay_out(parts: Sequence[bytes], columns: Int64, rows: Int64) -> Layout:
         plane_start = end
         end = end + np.add.reduceat(width > plane, begin, dtype=np.int64) * (rows - 1)
         spans.append((plane_start, end))
-    bad = (size < HEAD_BYTES * columns) | (end != part_start + size)
+    bad = (size < HEAD_BYTES * columns) | (end != start + size)
     if bad_column.any():
         bad |= np.logical_or.reduceat(bad_column, begin)
     return Layout(
         bad,
-        data,
+        byte,
         column_rows,
         starts_of(column_rows),
         column_start,

@@ -16,6 +16,7 @@ DEFLATED: Final = VERSION << 4 | 1
 # that end with their own CRC-32 is a constant, so a check needs no slices.
 _CRC_TAG: Final = b"\x7d"
 _CRC_BYTES: Final = 4
+CRC_FIELD_BYTES: Final = len(_CRC_TAG) + _CRC_BYTES
 _RESIDUE: Final = 0x2144DF1C
 _RAW_DEFLATE: Final = -15
 _STORED_HEAD: Final = bytes((MAGIC, STORED))
@@ -54,6 +55,27 @@ def unseal(payload: bytes) -> Any:
     Raises:
         DecodeError: TOO_LARGE, PARSE, VERSION, INFLATE or CHECKSUM.
     """
+    return parse_body(open_body(payload))
+
+
+def parse_body(body: bytes) -> Any:
+    """Returns the frame message in the bytes that `open_body` gave.
+
+    Raises:
+        DecodeError: PARSE.
+    """
+    try:
+        return FrameMessage.FromString(body)
+    except ProtobufError as error:
+        raise DecodeError(DeadLetterReason.PARSE, "not a frame message") from error
+
+
+def open_body(payload: bytes) -> bytes:
+    """Returns the message's bytes, CRC_FIELD_BYTES of checksum at their end included; see `unseal`.
+
+    Raises:
+        DecodeError: TOO_LARGE, PARSE, VERSION, INFLATE or CHECKSUM.
+    """
     if len(payload) > RAW_BYTES_MAX:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(payload)} bytes are over {RAW_BYTES_MAX}")
     head = payload[:2]
@@ -69,10 +91,7 @@ def unseal(payload: bytes) -> Any:
         raise DecodeError(DeadLetterReason.PARSE, f"unknown coding {head[1] & 15}")
     if zlib.crc32(body) != _RESIDUE or body[-1 - _CRC_BYTES : -_CRC_BYTES] != _CRC_TAG:
         raise DecodeError(DeadLetterReason.CHECKSUM, f"CRC-32 of {len(body)} bytes does not match")
-    try:
-        return FrameMessage.FromString(body)
-    except ProtobufError as error:
-        raise DecodeError(DeadLetterReason.PARSE, "not a frame message") from error
+    return body
 
 
 def _inflate(payload: bytes) -> bytes:

@@ -116,11 +116,11 @@ def file_descriptor() -> Any:
     return file
 
 
-def _message_class() -> Any:
+def _message_classes(*names: str) -> list[Any]:
     # A pool of our own can't collide with what other libraries register under the same names.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file_descriptor().SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.Frame"))
+    return [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in names]
 
 
-FrameMessage: Final[Any] = _message_class()
+FrameMessage, NotesMessage = _message_classes("Frame", "Notes")

@@ -13,7 +13,7 @@ from headwater.batch_arrow import batch_from_arrow, batch_to_arrow
 from headwater.batch_build import batch_from_frames, concat_batches, count_not_finite, take_frames
 from headwater.codec import decode_frame, encode_frame
 from headwater.codec_batch import Arrival, decode_batch
-from headwater.columns import decode_integers, encode_columns, integers_of, lay_out, values_of
+from headwater.columns import decode_integers, encode_columns, integers_of, lay_out, starts_of, values_of
 from headwater.errors import DecodeError
 from headwater.frame import Frame
 from headwater.reasons import DeadLetterReason
@@ -49,7 +49,11 @@ def test_many_tables_decode_as_they_were_coded(many: list[list[list[int]]]) -> N
     coded = [encode_columns(np.array(table, np.int64), np.zeros(len(table), np.uint8)) for table in many]
     columns = np.array([len(table) for table in many], np.int64)
     rows = np.array([len(table[0]) for table in many], np.int64)
-    layout = lay_out(coded, columns, rows)
+    size = np.array(list(map(len, coded)), np.int64)
+    # Other bytes may lie between the tables.
+    data = b"".join(b"\xff" * (place % 3) + part for place, part in enumerate(coded))
+    start = starts_of(size)[:-1] + np.cumsum(np.arange(len(coded)) % 3)
+    layout = lay_out(data, start, size, columns, rows)
     assert not layout.bad.any()
     assert decode_integers(layout).tolist() == [number for table in many for column in table for number in column]
 

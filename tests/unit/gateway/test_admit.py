@@ -1,6 +1,7 @@
 """From a group of messages to records: batches, dead letters, events, registry; bounds and duplicates."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.batch_arrow import batch_from_arrow
 from headwater.codec import encode_frame
-from headwater.codec_batch import Arrival, Portion, decode_portion
+from headwater.codec_batch import Arrival, Portion, decode_portions
 from headwater.frame import Anomaly, Block, Frame, Gap
 from headwater.names import DeviceTopic
 from headwater.ports import LogRecord
@@ -215,12 +216,12 @@ def test_letters_beyond_the_allowed_number_are_bundled_with_their_count_and_seqs
 def test_a_decoder_that_fails_costs_only_the_payload_that_finds_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fragile(arrivals: list[Arrival], *, shard: int, made_us: int, cells_max: int) -> Portion:
+    def fragile(arrivals: list[Arrival], *, shard: int, made_us: int, cells_max: int) -> Iterator[Portion]:
         if any(arrival.payload == b"poison" for arrival in arrivals):
             raise IndexError("a fault")
-        return decode_portion(arrivals, shard=shard, made_us=made_us, cells_max=cells_max)
+        yield from decode_portions(arrivals, shard=shard, made_us=made_us, cells_max=cells_max)
 
-    monkeypatch.setattr("gateway.bridge.decode_portion", fragile)
+    monkeypatch.setattr("gateway.bridge.decode_portions", fragile)
     payloads = [frame(1), b"poison", frame(2), b"junk", frame(3)]
     admission = make(decode=decode_apart)
     records = admit(admission, group(*map(message, payloads)), NOW_US).records
