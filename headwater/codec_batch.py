@@ -17,7 +17,7 @@ from headwater.batch import Batch
 from headwater.batch_build import batch_from_columns, batch_from_frames, concat_batches
 from headwater.envelope import open_body, parse_body
 from headwater.errors import DecodeError
-from headwater.frame import Int64
+from headwater.frame import Int32, Int64
 from headwater.frame_columns import FrameColumns, read_cells
 from headwater.frame_heads import BlockHeads, Head, Heads, gather, read_head
 from headwater.frame_scan import scan_heads
@@ -108,18 +108,35 @@ def decode_portions(
     A hundred bytes may claim 64 Ki readings, so the claims are added up before anything is decoded. Each portion counts
     its arrivals from 0.
     """
+    if not arrivals:
+        return
+    came = _Came.of(arrivals)
     at = 0
     while at < len(arrivals):
-        opened = _open(arrivals, at)
+        opened = _open(came, at)
         at = opened.end
-        for part in _parts(opened, arrivals, cells_max):
-            columns = None if part.scanned is None else _read_scanned(part, arrivals, future_max_us)
+        for part in _parts(opened, came, cells_max):
+            columns = None if part.scanned is None else _read_scanned(part, came, future_max_us)
             if columns is None:
-                yield from _read_each(
-                    part, arrivals, cells_max, shard=shard, made_us=made_us, future_max_us=future_max_us
-                )
+                yield from _read_each(part, came, cells_max, shard=shard, made_us=made_us, future_max_us=future_max_us)
             else:
-                yield _portion(part, columns, arrivals, shard=shard, made_us=made_us)
+                yield _portion(part, columns, came, shard=shard, made_us=made_us)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Came:
+    """Arrivals as columns: site and device, payload, its size, when."""
+
+    devices: list[tuple[str, str]]
+    payloads: tuple[bytes, ...]
+    payload_bytes: Int32
+    received_us: Int64
+
+    @classmethod
+    def of(cls, arrivals: Sequence[Arrival]) -> "_Came":
+        sites, devices, payloads, received_us = zip(*arrivals, strict=True)
+        size = np.fromiter(map(len, payloads), np.int32, len(payloads))
+        return cls(list(zip(sites, devices, strict=True)), payloads, size, np.array(received_us, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +159,15 @@ class _Opened:
     scanned: tuple[Heads, BlockHeads] | None = None
 
 
-def _open(arrivals: Sequence[Arrival], start: int) -> _Opened:
+def _open(came: _Came, start: int) -> _Opened:
     """Opens payloads until their messages hold BODIES_BYTES_MAX."""
     indices: list[int] = []
     bodies: list[bytes] = []
     rejects: list[Reject] = []
-    held_bytes, end = 0, len(arrivals)
+    held_bytes, end = 0, len(came.payloads)
     for index in range(start, end):
         try:
-            body = open_body(arrivals[index][2])
+            body = open_body(came.payloads[index])
         except DecodeError as error:
             rejects.append(Reject(index, error.reason, error.detail))
             continue
@@ -163,11 +180,11 @@ def _open(arrivals: Sequence[Arrival], start: int) -> _Opened:
     return _Opened(start, end, indices, bodies, rejects)
 
 
-def _parts(opened: _Opened, arrivals: Sequence[Arrival], cells_max: int) -> Iterator[_Opened]:
+def _parts(opened: _Opened, came: _Came, cells_max: int) -> Iterator[_Opened]:
     """Reads the heads of all messages at once and cuts them where `cells_max` says; all in one part where that can't be."""
     scanned = None
     if len(opened.bodies) >= SCAN_MIN:
-        scanned = scan_heads(opened.bodies, [arrivals[index][:2] for index in opened.indices])
+        scanned = scan_heads(opened.bodies, [came.devices[index] for index in opened.indices])
     if scanned is None:
         yield opened
         return
@@ -190,17 +207,17 @@ def _parts(opened: _Opened, arrivals: Sequence[Arrival], cells_max: int) -> Iter
         lo, start = hi, end
 
 
-def _read_scanned(part: _Opened, arrivals: Sequence[Arrival], future_max_us: int) -> FrameColumns | None:
+def _read_scanned(part: _Opened, came: _Came, future_max_us: int) -> FrameColumns | None:
     """Decodes a part whose heads were read at once; None if one of its frames needs a look of its own."""
     assert part.scanned is not None
     columns, _ = read_cells(*part.scanned)
-    if columns is None or _time_errors(columns, _received_us(part.indices, arrivals) + future_max_us):
+    if columns is None or _time_errors(columns, came.received_us[part.indices] + future_max_us):
         return None
     return columns
 
 
 def _read_each(
-    part: _Opened, arrivals: Sequence[Arrival], cells_max: int, *, shard: int, made_us: int, future_max_us: int
+    part: _Opened, came: _Came, cells_max: int, *, shard: int, made_us: int, future_max_us: int
 ) -> Iterator[Portion]:
     """Reads the messages of a part one by one and says what is wrong with which."""
     start, heads, cells = part.start, list[Head](), 0
@@ -210,11 +227,11 @@ def _read_each(
     def portion(end: int) -> Portion:
         of_these = [reject for reject in rejects if start <= reject.index < end]
         chosen = _Opened(start, end, indices, [], of_these)
-        columns = _read_good(heads, chosen, arrivals, future_max_us)
-        return _portion(chosen, columns, arrivals, shard=shard, made_us=made_us)
+        columns = _read_good(heads, chosen, came, future_max_us)
+        return _portion(chosen, columns, came, shard=shard, made_us=made_us)
 
     for index, body in zip(part.indices, part.bodies, strict=True):
-        site, device, _, _ = arrivals[index]
+        site, device = came.devices[index]
         message: Any = None
         try:
             message = parse_body(body)
@@ -236,26 +253,22 @@ def _read_each(
     yield portion(part.end)
 
 
-def _portion(part: _Opened, columns: FrameColumns, arrivals: Sequence[Arrival], *, shard: int, made_us: int) -> Portion:
+def _portion(part: _Opened, columns: FrameColumns, came: _Came, *, shard: int, made_us: int) -> Portion:
     """Makes the batch of a part, and counts its rejects from 0."""
     _note_not_finite(columns, part.indices, part.rejects)
-    payload_bytes = np.array([len(arrivals[index][2]) for index in part.indices], np.int32)
-    received_us = _received_us(part.indices, arrivals)
-    batch = batch_from_columns(columns, received_us, payload_bytes, shard=shard, made_us=made_us)
+    batch = batch_from_columns(
+        columns, came.received_us[part.indices], came.payload_bytes[part.indices], shard=shard, made_us=made_us
+    )
     rejects = [replace(reject, index=reject.index - part.start) for reject in sorted(part.rejects, key=_index_of)]
     return Portion(batch, rejects, part.end - part.start)
 
 
-def _received_us(indices: list[int], arrivals: Sequence[Arrival]) -> Int64:
-    return np.array([arrivals[index][3] for index in indices], np.int64)
-
-
-def _read_good(heads: list[Head], part: _Opened, arrivals: Sequence[Arrival], future_max_us: int) -> FrameColumns:
+def _read_good(heads: list[Head], part: _Opened, came: _Came, future_max_us: int) -> FrameColumns:
     """Decodes the heads; takes those that turn out bad off `heads` and the part's indices, and notes them."""
     while True:
         columns, errors = read_cells(*gather(heads))
         if columns is not None:
-            errors = _time_errors(columns, _received_us(part.indices, arrivals) + future_max_us)
+            errors = _time_errors(columns, came.received_us[part.indices] + future_max_us)
         if not errors:
             break
         for place in sorted(errors, reverse=True):

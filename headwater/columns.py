@@ -34,7 +34,8 @@ SHIFT_MAX: Final = 31
 _POW10: Final = 10.0 ** np.arange(SCALE_MAX + 1)
 _SAMPLES: Final = 4
 _ORDER: Final = np.uint8(0x80)
-_PLACES: Final = np.arange(8, dtype=np.uint8)
+# By the number of low bytes that stay.
+_LOW_BYTES: Final = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 # By the number of byte planes.
 _UNSIGNED: Final = (np.uint8, np.uint8, np.uint16, *(np.uint32,) * 2, *(np.uint64,) * 4)
 
@@ -231,7 +232,7 @@ class Layout:
         cell_start: int64 (c + 1,), column j owns cells `[cell_start[j], cell_start[j + 1])`.
         column_start: int64 (T + 1,), table i owns columns `[column_start[i], column_start[i + 1])`.
         width, first_width: uint8 (c,).
-        firsts: where the first values begin and end in `data` for each table, two int64 (T,).
+        first_at: int64 (c,), where the first value of each column is in `data`.
         form: uint8 (c,), second byte of the head.
         planes: per plane in use where it begins and ends in `data` for each table, two int64 (T,).
     """
@@ -243,7 +244,7 @@ class Layout:
     column_start: Int64
     width: UInt8
     first_width: UInt8
-    firsts: tuple[Int64, Int64]
+    first_at: Int64
     form: UInt8
     planes: tuple[tuple[Int64, Int64], ...]
 
@@ -277,8 +278,11 @@ def lay_out(data: bytes, start: Int64, size: Int64, columns: Int64, rows: Int64)
     bad_column = (width > 8) | (first_width > 8) | ((form & 0x60 != Kind.BITS << 5) & ((form & 31) > SCALE_MAX))
     column_rows = np.repeat(rows, columns)
     first_base = start + HEAD_BYTES * columns
-    firsts = first_base, first_base + np.add.reduceat(first_width, begin, dtype=np.int64)
-    end: npt.NDArray[Any] = firsts[1]
+    first_at = np.cumsum(first_width, dtype=np.int64)
+    first_at -= first_width
+    first_end: npt.NDArray[Any] = first_base + np.add.reduceat(first_width, begin, dtype=np.int64)
+    first_at += np.repeat(first_base - first_at[begin], columns)
+    end = first_end
     spans = []
     for plane in range(min(int(width.max(initial=0)), 8)):
         plane_start = end
@@ -295,19 +299,17 @@ def lay_out(data: bytes, start: Int64, size: Int64, columns: Int64, rows: Int64)
         column_start,
         width,
         first_width,
-        firsts,
+        first_at,
         form,
         tuple(spans),
     )
 
 
 def _read_firsts(layout: Layout) -> Int64:
-    begin, end = layout.firsts
-    sides = np.tile(np.array([False, True]), len(begin))
-    byte = layout.data[: int(end[-1])][np.repeat(sides, np.diff(np.column_stack((begin, end)).ravel(), prepend=0))]
-    folded = np.zeros((len(layout.rows), 8), np.uint8)
-    folded[layout.first_width[:, None] > _PLACES] = byte
-    return unzigzag(folded.view("<u8").astype(np.uint64, copy=False)[:, 0])
+    """Takes the first value of each column out of the eight bytes at its place, which are one unaligned word."""
+    width = layout.first_width
+    word: UInt64 = np.ndarray((len(layout.data) - 7,), "<u8", layout.data, strides=(1,))
+    return unzigzag(word[layout.first_at] & _LOW_BYTES[width])
 
 
 def _read_residuals(layout: Layout) -> npt.NDArray[np.signedinteger]:
