@@ -148,6 +148,7 @@ class BlockHeads:
             return gather([])[1]
         some = slice(lo, hi)
         start, size = self.coded_start[some], self.coded_size[some]
+        quality = self.quality[some]
         return BlockHeads(
             self.frame[some] - part.start,
             self.metrics[some],
@@ -156,7 +157,7 @@ class BlockHeads:
             self.unit_us[some],
             self.step[some],
             self.rate_hz[some],
-            self.quality[some],
+            quality if any(quality) else (),
             self.data[int(start[0]) : int(start[-1] + size[-1])],
             start - start[0],
             size,
