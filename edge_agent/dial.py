@@ -6,6 +6,7 @@ from pathlib import Path
 from edge_agent.settings import AgentSettings
 from headwater.errors import SettingsError
 from headwater.instant import US_PER_S
+from headwater.io.mqtt_broker import Broker, parse_broker
 from headwater.mqtt_link import MqttLink, Will
 
 KEY_MIN_BYTES = 16
@@ -26,7 +27,7 @@ def read_key(file: str) -> bytes:
 
 def paho_connect(settings: AgentSettings, site: str, device: str) -> Callable[[Will], MqttLink]:
     """Returns what makes links to `settings.gateway`; the address is checked now, paho is imported now."""
-    from headwater.io.mqtt_paho import Broker, PahoLink, parse_broker  # noqa: PLC0415 a dry run needs no client
+    from headwater.io.mqtt_paho import PahoLink  # noqa: PLC0415 a dry run needs no client
 
     parse_broker(settings.gateway)
     broker = Broker(

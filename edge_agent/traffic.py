@@ -1,6 +1,8 @@
 """Bounds and counters of the uplink."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from edge_agent.spool_rows import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +32,23 @@ class UplinkCounters:
     acks_foreign: int = 0
     acks_beyond: int = 0
     ack_timeouts: int = 0
+    resyncs: int = 0
     last_error: str = ""
+
+
+@dataclass(slots=True)
+class Sent:
+    """A frame that was published in this connection and is not acknowledged as durable."""
+
+    at_us: int
+    in_flight: bool = True
+
+
+@dataclass(slots=True)
+class Cursors:
+    """How far each lane has been sent."""
+
+    urgent: int = 0
+    live: int = 0
+    backlog: int = 0
+    strays: Key = field(default_factory=lambda: Key(0, 0))

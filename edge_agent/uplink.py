@@ -5,16 +5,15 @@
       └──────────────── durable ack (contiguous, missing) ◀── gateway ◀──────────────┘
 
 A PUBACK frees nothing. A frame is sent again when the gateway names it missing, when no durable ack comes for long, and
-after every reconnect. No clock, socket or queue of its own: the spool is the queue, and the window is bounded.
+after every reconnect, and when a broker lost what was on its way (`Ack.resync`). No clock, socket or queue of its own: the spool is the queue, and the window is bounded.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from edge_agent.pack import Lane
 from edge_agent.spool import Spool, SpoolUnavailableError
 from edge_agent.spool_rows import Key, Row
-from edge_agent.traffic import UplinkCounters, UplinkLimits
+from edge_agent.traffic import Cursors, Sent, UplinkCounters, UplinkLimits
 from headwater.ack import parse_ack
 from headwater.errors import ConnectError, DecodeError
 from headwater.mqtt_link import LinkDown, LinkEvent, LinkMessage, LinkPuback, LinkUp, MqttLink, Will
@@ -30,24 +29,6 @@ DECLARED_MAX = 4_096
 ACK_WAIT_US = 500_000  # The retained ack comes right after the subscription; waiting for it saves sending twice.
 MISSING_AGE_MIN_US = 1_000_000  # An ack may have been on its way while the frame was.
 STEADY_US = 60_000_000  # A connection that held so long was a good one: the next failure starts the delays anew.
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A frame that was published in this connection and is not acknowledged as durable."""
-
-    at_us: int
-    in_flight: bool = True
-
-
-@dataclass(slots=True)
-class _Cursors:
-    """How far each lane has been sent."""
-
-    urgent: int = 0
-    live: int = 0
-    backlog: int = 0
-    strays: Key = field(default_factory=lambda: Key(0, 0))
 
 
 class Uplink:
@@ -88,15 +69,16 @@ class Uplink:
         self._window = 0
         self._attempts = 0
         self._in_flight: dict[int, Key | None] = {}
-        self._sent: dict[Key, _Sent] = {}
+        self._sent: dict[Key, Sent] = {}
         self._ever_sent: Key = Key(0, 0)
-        self._cursors = _Cursors()
+        self._cursors = Cursors()
         self._live_from = 0
         self._hold_until_us = 0
         self._resend_at_us: int | None = None
         self._exhausted_at: tuple[int, int] | None = None
         self._overlooked: set[int] = set()
         self._declared: set[int] = set()
+        self._resync = -1
         self._generation = spool.generation
 
     def step(self, monotonic_us: int, now_us: int) -> None:
@@ -184,6 +166,7 @@ class Uplink:
         self._up_at_us = monotonic_us
         self._window = min(self._limits.in_flight_max, receive_maximum)
         self._attempts = 0
+        self._resync = -1
         self.start_over()
         self._hold_until_us = monotonic_us + (ACK_WAIT_US if self._spool.buffered else 0)
         assert self.link is not None
@@ -198,7 +181,7 @@ class Uplink:
         self._generation = self._spool.generation
         self._in_flight = dict.fromkeys(self._in_flight) if self.is_up else {}
         self._sent.clear()
-        self._cursors = _Cursors()
+        self._cursors = Cursors()
         self._live_from = self._spool.assigned + 1
         self._cursors.live = self._spool.assigned
         self._resend_at_us = None
@@ -291,6 +274,11 @@ class Uplink:
             )
             if ack.epoch == self._spool.epoch:
                 self._look_for(first, last)
+        if ack.resync not in {0, self._resync} and self._resync >= 0:
+            # A broker lost what it had taken: all of it goes again, without waiting for the time-out.
+            self.counters.resyncs += 1
+            self._send_again([key for key, sent in self._sent.items() if not sent.in_flight])
+        self._resync = ack.resync or max(self._resync, 0)
         self._arm(monotonic_us)
 
     def _look_for(self, first: int, last: int) -> None:
@@ -312,7 +300,7 @@ class Uplink:
                 self._declared.add(seq)
                 self._spool.declare_lost(seq, now_us)
 
-    def _is_old(self, sent: _Sent, monotonic_us: int) -> bool:
+    def _is_old(self, sent: Sent, monotonic_us: int) -> bool:
         return not sent.in_flight and monotonic_us - sent.at_us >= MISSING_AGE_MIN_US
 
     def _time_out(self, monotonic_us: int) -> None:
@@ -370,7 +358,7 @@ class Uplink:
         assert self.link is not None
         mid = self.link.publish(self._topic("frame"), row.payload)
         self._in_flight[mid] = row.key
-        self._sent[row.key] = _Sent(monotonic_us)
+        self._sent[row.key] = Sent(monotonic_us)
         self.counters.published += 1
         self.counters.published_bytes += len(row.payload)
         if row.key <= self._ever_sent and row.key.epoch == self._ever_sent.epoch:

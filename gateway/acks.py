@@ -48,6 +48,17 @@ class AckBook:
         self._repeat_us = missing_after_us * REPEAT_FACTOR
         self._devices: dict[tuple[str, str], _Device] = {}
         self._open: set[tuple[str, str]] = set()
+        self._resync = 0
+
+    def again(self, resync: int = 0) -> None:
+        """Tells every device again where it stands: acks may have been lost with a connection.
+
+        A `resync` other than 0 goes with all acks from here on: what was on its way to the gateway is lost too.
+        """
+        self._resync = resync or self._resync
+        for device in self._devices.values():
+            device.is_changed = True
+        self._open.update(self._devices)
 
     def note(self, row: FrontierRow, now_us: int) -> None:
         """Takes what is durable now of one device and epoch."""
@@ -77,10 +88,12 @@ class AckBook:
             known.is_changed = True
             self._open.add(who)
 
-    def due(self, now_us: int, log: str) -> list[tuple[str, str, Ack]]:
-        """Returns (site, device, ack) of the devices to be told something now."""
-        acks = []
+    def due(self, now_us: int, log: str, count_max: int = 1 << 30) -> list[tuple[str, str, Ack]]:
+        """Returns (site, device, ack) of at most `count_max` devices to be told something now."""
+        acks: list[tuple[str, str, Ack]] = []
         for who in list(self._open):
+            if len(acks) >= count_max:
+                break
             device = self._devices[who]
             if device.sent_us >= 0 and now_us - device.sent_us < self._every_us:
                 continue
@@ -94,7 +107,7 @@ class AckBook:
             missing = tuple(
                 hole for hole, since_us in epoch.missing.items() if now_us - since_us >= self._missing_after_us
             )
-            acks.append((*who, Ack(number, epoch.contiguous, missing, self._level, log)))
+            acks.append((*who, Ack(number, epoch.contiguous, missing, self._level, log, self._resync)))
             device.is_changed = False
             device.sent_us = now_us
             young = [

@@ -1,14 +1,14 @@
 """The gateway's loop: from MQTT to the log, and back as acknowledgements.
 
-Endpoint ─▶ Broker ─▶ Batcher ─▶ admit ─▶ ┌ writer thread: append ┐ ─▶ PUBACKs, in order of receipt
-                                          └───────────────────────┘
+Endpoint ─▶ Broker ──▶ Batcher ─▶ admit ─▶ ┌ writer thread: append ┐ ─▶ PUBACKs, in order of receipt
+Subscriber ─▶ Intake ─▶                    └───────────────────────┘
 Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,10 +20,12 @@ from gateway.endpoint import Endpoint
 from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
 from gateway.inlet import Inlet
+from gateway.intake import Intake
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
 from gateway.sparkplug_host import SparkplugHost, SparkplugLimits
+from gateway.subscriber import Subscriber
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.codec_batch import Arrival, Portion, Reject, decode_portions
@@ -33,6 +35,8 @@ from headwater.ports import Clock, Frontiers, Log
 from headwater.reasons import DeadLetterReason
 
 TICK_S = 1.0
+# Behind a broker, all devices' topics are one sender's.
+BROKER_ROUTES_MAX = 200_000
 _log = logging.getLogger(__name__)
 
 
@@ -66,14 +70,27 @@ class Gateway:
         log: where batches go; used from one thread at a time.
         clock: of receipt and batches.
         frontiers: what is durable in the store, for acks of level "store"; None sends no durable acks of that level.
+        on_over: called when another gateway took the session at the broker over; the host then stops this one.
+
+    Attributes:
+        is_over: that has happened.
     """
 
-    def __init__(self, settings: GatewaySettings, log: Log, clock: Clock, frontiers: Frontiers | None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        log: Log,
+        clock: Clock,
+        frontiers: Frontiers | None,
+        on_over: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
+        self._on_over = on_over
+        self.is_over = False
         self._log = log
         self._clock = clock
         self._frontiers = frontiers
-        self._inlet: Inlet = self._endpoint()
+        self._inlet: Inlet = self._subscriber() if settings.mqtt else self._endpoint()
         self._intake = self._inlet.intake
         if settings.sparkplug:
             self._intake.sparkplug = SparkplugHost(
@@ -126,6 +143,24 @@ class Gateway:
         )
         return Endpoint(settings, broker, self._clock, self._take)
 
+    def _subscriber(self) -> Subscriber:
+        settings = self._settings
+        intake = Intake(
+            partitions=settings.partitions,
+            dead_letter_max_bytes=settings.dead_letter_max_bytes,
+            routes_max=BROKER_ROUTES_MAX,
+        )
+        return Subscriber(settings, intake, self._clock, self._take, self._connected)
+
+    def _connected(self, is_resumed: bool) -> None:
+        """A connection to the broker is ready: acks may have been lost, and without a session everything may."""
+        self._acks.again(resync=0 if is_resumed else self._clock.now_us())
+
+    @property
+    def where(self) -> str:
+        """The listener's address or the broker's URL, for people."""
+        return self._inlet.where
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of the listener."""
@@ -144,8 +179,14 @@ class Gateway:
         self._spawn(self._tick(), "headwater-tick")
         if self._settings.durable_level == "backbone" or self._frontiers is not None:
             self._spawn(self._send_acks(), "headwater-acks")
-        _log.info("the gateway listens on %s:%d", *self.address)
+        self._spawn(self._run_inlet(), "headwater-inlet")
+        _log.info("the gateway is at %s", self.where)
         return self._port
+
+    async def _run_inlet(self) -> None:
+        if await self._inlet.run():
+            self.is_over = True
+            self._on_over()
 
     def _recover(self) -> None:
         """Reads back what clients rely on; runs before anybody can connect."""
@@ -330,7 +371,7 @@ class Gateway:
     async def _send_acks(self) -> None:
         """Asks the store what became durable, and tells devices."""
         loop = asyncio.get_running_loop()
-        version = 0
+        version, sites = 0, frozenset(self._settings.sites)
         while True:
             if self._settings.durable_level == "store" and self._frontiers is not None:
                 try:
@@ -340,8 +381,10 @@ class Gateway:
                     _log.warning("the store can't be asked what is durable: %s", error)
                     rows = []
                 for row in rows:
-                    self._acks.note(row, self._clock.monotonic_us())
-            acks = self._acks.due(self._clock.monotonic_us(), self._log.incarnation)
+                    if not sites or row.site in sites:
+                        self._acks.note(row, self._clock.monotonic_us())
+            room = self._inlet.room
+            acks = self._acks.due(self._clock.monotonic_us(), self._log.incarnation, room) if room else []
             self._counters["acks_sent"] += len(acks)
             self._inlet.announce((mqtt_topic(site, device, "ack"), ack.to_json()) for site, device, ack in acks)
             await asyncio.sleep(self._settings.store_poll_us / 1e6)

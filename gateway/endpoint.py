@@ -168,8 +168,9 @@ class Endpoint:
         self._port = int(self._server.sockets[0].getsockname()[1])
         return self._port
 
-    async def run(self) -> None:
-        """Nothing: connections come by themselves."""
+    async def run(self) -> bool:
+        """Nothing: connections come by themselves, and nobody takes a listener's place."""
+        return False
 
     async def close(self) -> None:
         """Stops listening and ends every connection, telling MQTT 5 clients why."""

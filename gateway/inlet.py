@@ -36,8 +36,8 @@ class Inlet(Protocol):
             SettingsError: the settings can't be followed.
         """
 
-    async def run(self) -> None:
-        """Does what is to be done besides; returns when the inlet is over for good."""
+    async def run(self) -> bool:
+        """Does what is to be done besides; returns True if another gateway has taken this one's place."""
 
     async def close(self) -> None:
         """Says goodbye and ends all connections."""

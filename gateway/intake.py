@@ -141,6 +141,29 @@ class Intake:
         )
         self.notes.append(Note(route.shard, letter, session, ticket))
 
+    def refuse(
+        self,
+        session: Sender,
+        where: str,
+        payload: bytes,
+        reason: DeadLetterReason,
+        detail: str,
+        packet_id: int,
+        now_us: int,
+    ) -> None:
+        """Makes a dead letter of a message that could not be read; it is acknowledged like any other."""
+        self.received += 1
+        route = self._make_route(session.identity, where)
+        ticket = session.ledger.receive(packet_id) if packet_id else -1
+        if packet_id and ticket < 0:
+            self.counters["repeated"] += 1
+            return
+        topic = route.device_topic
+        who = (topic.site, topic.device) if topic is not None and route.reason is None else ("", "")
+        kept = payload[: self._dead_letter_max_bytes]
+        letter = DeadLetter(now_us, reason, "gateway", where[:512], detail, *who, payload=kept)
+        self.notes.append(Note(route.shard, letter, session, ticket))
+
     def malformed(self, session: Sender, data: bytes, detail: str, *, too_large: bool, now_us: int) -> None:
         """Keeps what a client sent that is no packet as a dead letter."""
         reason = DeadLetterReason.TOO_LARGE if too_large else DeadLetterReason.PARSE
@@ -196,10 +219,8 @@ class Intake:
         self._refuse(session, Route(route.mqtt_topic, None, 0, DeadLetterReason.TOPIC, detail), packet, ticket, 0)
 
     def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
-        """A configuration or a command came; a broker between operator and device hands them on itself."""
-        detail = "configurations and commands are not for the gateway"
-        refused = Route(route.mqtt_topic, route.device_topic, route.shard, DeadLetterReason.TOPIC, detail)
-        self._refuse(session, refused, packet, ticket, 0)
+        """A configuration or a command of an operator came; only a server of MQTT has operators."""
+        raise NotImplementedError
 
     def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:  # noqa: ARG002
         """Keeps a message and hands it to others; False if there is no room for it."""

@@ -1,5 +1,6 @@
 """Settings of the gateway: the table `[gateway]` of headwater.toml."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -7,7 +8,11 @@ from pydantic import Field, field_validator, model_validator
 from headwater.ack import AckLevel
 from headwater.address import is_loopback
 from headwater.log_topics import PARTITIONS_DEFAULT
+from headwater.names import is_name
 from headwater.settings import DurationUs, Table
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BROKER = re.compile(r"mqtts?://(\[[0-9a-fA-F:.]+\]|[^\s/@:\[\]]+)(:\d{1,5})?/?")
 
 
 class GatewaySettings(Table):
@@ -15,6 +20,31 @@ class GatewaySettings(Table):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(1883, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
+    mqtt: str = Field(
+        "",
+        description="URL of an MQTT 5 broker to subscribe at, mqtt://host:port or mqtts://host:port; empty: devices "
+        "connect to\nthe gateway itself. See docs/mqtt.md.",
+    )
+    mqtt_client_id: str = Field(
+        "headwater-gateway", description="Names the session at the broker: one per gateway, the same after a restart."
+    )
+    sites: tuple[str, ...] = Field(
+        (), description="At a broker: take these sites only, others being another gateway's; empty: all."
+    )
+    mqtt_username: str = Field("", description="User at the broker; empty: none.")
+    mqtt_password_file: str = Field("", description="File with the password.")
+    mqtt_ca_file: str = Field("", description="PEM file of authorities to trust (mqtts); empty: the system's.")
+    mqtt_cert_file: str = Field("", description="PEM file with the gateway's certificate at the broker (mqtts).")
+    mqtt_key_file: str = Field("", description="PEM file with the key of that certificate.")
+    mqtt_session_expiry_us: DurationUs = Field(
+        7 * 86_400_000_000, ge=1_000_000, description="How long the broker keeps our session while we are away."
+    )
+    mqtt_keepalive_us: DurationUs = Field(
+        30_000_000, ge=2_000_000, description="The broker is pinged twice in this time."
+    )
+    reconnect_min_us: DurationUs = Field(500_000, ge=1_000, description="First reconnect delay; full jitter, doubles.")
+    reconnect_max_us: DurationUs = Field(30_000_000, ge=1_000, description="Largest reconnect delay.")
+
     partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=4096, description="Shards of the log; never change it later.")
     ack_level: Literal["auto", "store", "backbone"] = Field(
         "auto",
@@ -95,6 +125,41 @@ class GatewaySettings(Table):
             raise ValueError(f"{host!r} is a part of MQTT topics: no / + # in it")
         return host
 
+    @field_validator("mqtt")
+    @classmethod
+    def _is_a_broker(cls, url: str) -> str:
+        if url and not _BROKER.fullmatch(url):
+            raise ValueError(
+                "write mqtt://host:1883 or mqtts://host:8883; user and password have settings of their own"
+            )
+        return url
+
+    @field_validator("mqtt_client_id")
+    @classmethod
+    def _is_a_client_id(cls, text: str) -> str:
+        if not _CLIENT_ID.fullmatch(text):
+            raise ValueError("write letters, digits, dots, _ and -, at most 64 of them")
+        return text
+
+    @field_validator("sites")
+    @classmethod
+    def _are_names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        for site in sites:
+            if not is_name(site):
+                raise ValueError(f"{site!r} is not the name of a site: use a-z, 0-9, _ and -, at most 64 characters")
+        return tuple(dict.fromkeys(sites))
+
+    @model_validator(mode="after")
+    def _check_broker(self) -> Self:
+        """Refuses halves of what only a whole makes sense of."""
+        if self.sites and not self.mqtt:
+            raise ValueError("sites divide the devices of a broker: set mqtt to its URL, or leave sites empty")
+        if bool(self.mqtt_cert_file) != bool(self.mqtt_key_file):
+            raise ValueError("mqtt_cert_file and mqtt_key_file go together: set both or neither")
+        if self.mqtt_password_file and not self.mqtt_username:
+            raise ValueError("mqtt_password_file needs mqtt_username")
+        return self
+
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
         """Refuses a listener that strangers can reach without identity or encryption."""
@@ -102,7 +167,7 @@ class GatewaySettings(Table):
             raise ValueError("tls_certificate and tls_key go together: set both or neither")
         if self.tls_client_ca and not self.tls_certificate:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
-        if is_loopback(self.host) or self.insecure:
+        if self.mqtt or is_loopback(self.host) or self.insecure:
             return self
         if not self.tls_certificate:
             raise ValueError(

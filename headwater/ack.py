@@ -22,6 +22,8 @@ class Ack:
         missing: inclusive ranges above `contiguous` that are not here, at most `MISSING_MAX`.
         level: where the frames are durable.
         log: the log's incarnation; another one means that the log was replaced.
+        resync: a number that changes when a broker lost what was on its way: all that is not durable should be sent
+            again. 0 says nothing, and so do acks of gateways that don't know this field.
     """
 
     epoch: int
@@ -29,6 +31,7 @@ class Ack:
     missing: tuple[tuple[int, int], ...]
     level: AckLevel
     log: str
+    resync: int = 0
 
     def to_json(self) -> bytes:
         """Encodes for the `ack` topic; the epoch is a string because JSON numbers stop at 2^53."""
@@ -39,7 +42,8 @@ class Ack:
                 "missing": [list(pair) for pair in self.missing[:MISSING_MAX]],
                 "level": self.level,
                 "log": self.log,
-            },
+            }
+            | ({"resync": self.resync} if self.resync else {}),
             separators=(",", ":"),
         ).encode()
 
@@ -64,10 +68,11 @@ def parse_ack(payload: bytes) -> Ack:
             missing=tuple((lo, hi) for lo, hi in data["missing"]),
             level=data["level"],
             log=data["log"],
+            resync=data.get("resync", 0),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DecodeError(DeadLetterReason.PARSE, f"ack: {error}") from error
-    numbers = [ack.contiguous, *(n for pair in ack.missing for n in pair)]
+    numbers = [ack.contiguous, ack.resync, *(n for pair in ack.missing for n in pair)]
     if (
         not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
         or not 0 <= ack.epoch < 1 << 64

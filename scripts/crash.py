@@ -1,6 +1,6 @@
 """kill -9 at random moments, restart on the same data, then let the independent checker judge.
 
-    python scripts/crash.py --rounds 20                      the demo, then separate processes
+    python scripts/crash.py --rounds 20                      the demo, separate processes, and a real Mosquitto between
     python scripts/crash.py --what stages --rounds 5 --seed 7
 
 Every figure is printed; the last line counts passed and failed campaigns; the exit code is 1 if one failed.
@@ -107,12 +107,12 @@ def demo_campaign(data: Path, rounds: int, devices: int, chance: random.Random) 
     }
 
 
-def stage_commands(data: Path, port: int, devices: int) -> dict[str, list[str]]:
-    """The command line of each stage as a process of its own."""
+def stage_commands(data: Path, port: int, devices: int, *, has_broker: bool = False) -> dict[str, list[str]]:
+    """The command line of each stage as a process of its own; `port` is the gateway's or the broker's."""
     common = ["--data", str(data)]
     mqtt = f"mqtt://127.0.0.1:{port}"
     commands = {
-        "gateway": ["gateway", *common, "--set", f"gateway.port={port}"],
+        "gateway": ["gateway", *common, *(["--mqtt", mqtt] if has_broker else ["--set", f"gateway.port={port}"])],
         "processor": ["processor", *common],
     }
     for index in range(devices):
@@ -145,10 +145,54 @@ def stages_campaign(data: Path, rounds: int, devices: int, chance: random.Random
     return {"ended_early": early, "bad_exits": bad, **judge(data, data / "truth" / "ledger", data)}
 
 
+def start_mosquitto(data: Path, port: int) -> subprocess.Popen[bytes]:
+    """Starts a Mosquitto that keeps nothing but what it has in memory, as its defaults are."""
+    conf = data / "mosquitto.conf"
+    conf.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
+    )
+    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    assert program, "mosquitto is missing: python scripts/install_servers.py mosquitto"
+    with (data / "mosquitto.txt").open("ab") as sink:
+        return subprocess.Popen([program, "-c", str(conf)], stdout=sink, stderr=sink, start_new_session=True)
+
+
+def broker_campaign(data: Path, rounds: int, devices: int, chance: random.Random) -> dict[str, Any]:
+    """kill -9 of a Mosquitto, which forgets all, and of the gateway that subscribes to it."""
+    port = free_port()
+    commands = stage_commands(data, port, devices, has_broker=True)
+    # A few hundred frames a second, so that a kill always finds some at the broker.
+    commands["fleet"] = [
+        "simulate", "--gateway", f"mqtt://127.0.0.1:{port}", "--devices", "40", "--frames-every", "1s", "--speed", "5",
+        "--for", f"{6 + 4 * rounds}s", "--ledger", str(data / "truth" / "ledger"), "--seed", "12",
+        "--set", "simulator.resend_after=3s",
+    ]  # fmt: skip
+    running = {"mosquitto": start_mosquitto(data, port)}
+    running |= {name: start(command, data / f"{name}.txt") for name, command in commands.items()}
+    early = 0
+    time.sleep(4)
+    for turn in range(rounds):
+        for victim in chance.sample(["mosquitto", "gateway"], 2):
+            time.sleep(chance.uniform(0.5, 2.0))
+            early += not kill(running[victim])
+            time.sleep(chance.uniform(0.0, 1.0))
+            running[victim] = (
+                start_mosquitto(data, port)
+                if victim == "mosquitto"
+                else start(commands[victim], data / f"{victim}.txt")
+            )
+        print(f"  round {turn + 1}/{rounds}: killed mosquitto and gateway", flush=True)
+    codes = {"fleet": running["fleet"].wait(120)}
+    codes |= {name: stop(running[name], 60) for name in running if name.startswith("agent")}
+    codes |= {name: stop(running[name], 60) for name in ("gateway", "processor", "mosquitto")}
+    bad = {name: code for name, code in codes.items() if code}
+    return {"ended_early": early, "bad_exits": bad, **judge(data, data / "truth" / "ledger", data)}
+
+
 def main() -> int:
     """Runs the campaigns that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=["demo", "stages", "all"], default="all")
+    parser.add_argument("--what", choices=["demo", "stages", "broker", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--devices", type=int, default=20, help="devices of the demo")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
@@ -156,13 +200,14 @@ def main() -> int:
     options = parser.parse_args()
     chance = random.Random(options.seed)
     passed = failed = 0
-    for what in ["demo", "stages"] if options.what == "all" else [options.what]:
+    for what in ["demo", "stages", "broker"] if options.what == "all" else [options.what]:
         data = Path(tempfile.mkdtemp(prefix=f"headwater-crash-{what}-"))
         print(f"{what}: {options.rounds} rounds, seed {options.seed}, data in {data}", flush=True)
         if what == "demo":
             report = demo_campaign(data, options.rounds, options.devices, chance)
         else:
-            report = stages_campaign(data, options.rounds, AGENTS, chance)
+            campaign = stages_campaign if what == "stages" else broker_campaign
+            report = campaign(data, options.rounds, AGENTS, chance)
         good = report.get("exit") == 0 and not report.get("ended_early") and not report.get("bad_exits")
         good &= report.get("unknown", 0) == 0 and report.get("accepted", 0) > 0
         print(json.dumps(report, indent=2), flush=True)

@@ -16,7 +16,8 @@ from edge_agent.sources.options import metric_name, read_options
 from headwater.errors import ConnectError
 from headwater.frame import Block
 from headwater.instant import foreign_time_us
-from headwater.io.mqtt_paho import Broker, PahoLink, parse_broker
+from headwater.io.mqtt_broker import Broker, parse_broker
+from headwater.io.mqtt_paho import PahoLink
 from headwater.metric import Metric
 from headwater.mqtt_link import LinkDown, LinkMessage, LinkUp, MqttLink
 from headwater.ports import Clock

@@ -10,7 +10,16 @@ from gateway.collector import rest_collector
 from headwater import log_topics
 from headwater.cli.engines import gateway_of, open_log, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
-from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, say, table
+from headwater.cli.shared import (
+    add_data_option,
+    add_engine_options,
+    add_mqtt_option,
+    mqtt_flags,
+    print_json,
+    read_settings,
+    say,
+    table,
+)
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
@@ -24,12 +33,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
     add_engine_options(parser)
+    add_mqtt_option(parser)
     parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM; acknowledged frames are in the log whatever happens."""
-    settings = read_settings(options)
+    """Serves until SIGINT, SIGTERM or a take-over; acknowledged frames are in the log whatever happens."""
+    settings = read_settings(options, *mqtt_flags(options))
     pipeline = table(settings, "pipeline", PipelineSettings)
     rest_collector()
     keep_memory()
@@ -48,16 +58,20 @@ async def _serve(tables: Mapping[str, Table], pipeline: PipelineSettings) -> dic
     log = open_log(tables)
     settings = gateway_of(tables, log)
     frontiers = open_reader(pipeline)
-    gateway = Gateway(settings, log, clock, frontiers)
+    gateway = Gateway(settings, log, clock, frontiers, on_over=stop.set)
     try:
-        port = await gateway.start()
-        say(f"gateway: MQTT on {settings.host}:{port}, log {url_of(pipeline, 'log')} ({log.incarnation})")
+        await gateway.start()
+        say(
+            f"gateway: MQTT {'at' if settings.mqtt else 'on'} {gateway.where}, log {url_of(pipeline, 'log')} ({log.incarnation})"
+        )
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), TRIM_EVERY_S)
             except TimeoutError:
                 await asyncio.to_thread(_trim, log, clock.now_us() - pipeline.log_keep_us)
         await gateway.stop()
+        if gateway.is_over:
+            say(f"gateway: another one took the session {settings.mqtt_client_id!r} at {settings.mqtt} over: ended")
         return gateway.counters()
     finally:
         frontiers.close()

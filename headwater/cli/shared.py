@@ -52,6 +52,18 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URL", help="the store, such as influxdb://127.0.0.1:8086")
 
 
+def add_mqtt_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --mqtt URL, which `mqtt_flags` turns into gateway.mqtt."""
+    parser.add_argument(
+        "--mqtt", metavar="URL", help="subscribe at this broker, such as mqtt://127.0.0.1:1883, instead of listening"
+    )
+
+
+def mqtt_flags(options: argparse.Namespace) -> list[str]:
+    """Returns what --mqtt stands for."""
+    return [] if options.mqtt is None else [f"gateway.mqtt={json.dumps(options.mqtt)}"]
+
+
 def duration(text: str) -> int:
     """Reads a duration option into microseconds, with argparse's kind of error."""
     try:

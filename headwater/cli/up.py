@@ -10,7 +10,9 @@ from headwater.cli.embedding import build_pipeline, gather
 from headwater.cli.shared import (
     add_data_option,
     add_engine_options,
+    add_mqtt_option,
     duration,
+    mqtt_flags,
     print_json,
     read_settings,
     say,
@@ -27,17 +29,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_engine_options(parser)
     parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
     parser.add_argument("--mqtt-port", type=int, help="TCP port of the gateway; 0 lets the system choose")
+    add_mqtt_option(parser)
     parser.add_argument("--for", dest="run_us", type=duration, metavar="DURATION", help="end after this time")
     parser.add_argument("--no-page", action="store_true", help="without the live page")
     parser.add_argument("--json", action="store_true", help="print the counters as JSON at the end")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs until SIGINT or SIGTERM, then finishes what the log holds."""
+    """Runs until SIGINT, SIGTERM or a take-over, then finishes what the log holds."""
     flags = [] if options.port is None else [f"page.port={options.port}"]
     flags += [] if options.mqtt_port is None else [f"gateway.port={options.mqtt_port}"]
-    settings = read_settings(options, *flags)
-    page = table(settings, "page", DashboardSettings)
+    settings = read_settings(options, *flags, *mqtt_flags(options))
+    page, gateway = table(settings, "page", DashboardSettings), table(settings, "gateway", GatewaySettings)
     check_exposure(page.host, read_token(page))
     with stop_on_signals(options.run_us) as stop:
         pipeline = build_pipeline(settings)
@@ -51,12 +54,14 @@ def run(options: argparse.Namespace) -> int:
                 clock=pipeline.clock,
             )
             server = PageServer(app, page.host, page.port)
-        port = pipeline.start()
-        say(f"up: MQTT on {table(settings, 'gateway', GatewaySettings).host}:{port}")
+        pipeline.start()
+        say(f"up: MQTT {'at' if gateway.mqtt else 'on'} {pipeline.gateway.where}")
         if server is not None:
             say(f"up: page on http://{page.host}:{server.start()}/")
-        while not stop.wait(LOOK_EVERY_S):
+        while not stop.wait(LOOK_EVERY_S) and not pipeline.gateway.is_over:
             pipeline.check()
+    if pipeline.gateway.is_over:
+        say(f"up: another gateway took the session {gateway.mqtt_client_id!r} at {gateway.mqtt} over: ending")
     if server is not None:
         server.stop()
     pipeline.stop_stages()

@@ -7,10 +7,7 @@ happens in `on_ready`. A link serves one connection: what was in flight when it 
 
 import ssl
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -18,53 +15,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from headwater.errors import ConnectError, SettingsError
+from headwater.errors import ConnectError
+from headwater.io.mqtt_broker import Broker, parse_broker, read_secret, tls_context
 from headwater.mqtt_link import LinkDown, LinkEvent, LinkMessage, LinkPuback, LinkUp, Will
 
 RECEIVE_MAXIMUM_DEFAULT: Final = 65_535
 INCOMING_BYTES_MAX: Final = 64 * 1024
-PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where a broker is and how it knows us.
-
-    Attributes:
-        url: mqtt://host[:port] or mqtts://host[:port].
-        username, password_file: empty for none.
-        ca_file: authorities to trust; empty for the system's.
-        cert_file, key_file: the client's certificate; empty for none.
-        connect_timeout_s, keepalive_s: seconds.
-    """
-
-    url: str
-    username: str = ""
-    password_file: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    connect_timeout_s: float = 10.0
-    keepalive_s: int = 30
-
-
-def parse_broker(url: str) -> tuple[str, str, int]:
-    """Takes a broker's URL apart into scheme, host and port.
-
-    >>> parse_broker("mqtts://plant.example")
-    ('mqtts', 'plant.example', 8883)
-
-    Raises:
-        SettingsError: it is not one.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise SettingsError(f"{url!r} is not the address of a broker: {error}") from error
-    if parts.scheme not in PORTS or not parts.hostname or parts.username or parts.path not in ("", "/"):
-        raise SettingsError(f"{url!r} is not the address of a broker: write mqtt://host:1883 or mqtts://host:8883")
-    return parts.scheme, parts.hostname, port or PORTS[parts.scheme]
 
 
 class PahoLink:
@@ -98,9 +54,9 @@ class PahoLink:
         if will is not None:
             client.will_set(will.mqtt_topic, will.payload, qos=1, retain=True)
         if broker.username:
-            client.username_pw_set(broker.username, _secret(broker.password_file))
+            client.username_pw_set(broker.username, read_secret(broker.password_file))
         if scheme == "mqtts":
-            client.tls_set_context(_tls(broker))
+            client.tls_set_context(tls_context(broker))
 
     # ── what the caller does ───────────────────────────────────────────────────────────────────────────────────
 
@@ -206,26 +162,3 @@ class PahoLink:
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         self._events.append(LinkMessage(message.topic, bytes(message.payload)))
-
-
-def _secret(file: str) -> str | None:
-    if not file:
-        return None
-    try:
-        return Path(file).read_text(encoding="utf-8").rstrip("\n")
-    except OSError as error:
-        raise SettingsError(
-            f"password_file {file}: {error.strerror}: name a file that the agent's user may read"
-        ) from error
-
-
-def _tls(broker: Broker) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=broker.ca_file or None)
-        if broker.cert_file:
-            context.load_cert_chain(broker.cert_file, broker.key_file or None)
-    except OSError as error:
-        files = ", ".join(filter(None, (broker.ca_file, broker.cert_file, broker.key_file)))
-        raise SettingsError(f"TLS files {files}: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

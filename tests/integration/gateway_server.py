@@ -33,11 +33,11 @@ PARTITIONS = 4
 
 def need(program: str) -> str:
     """The path of a program; without it the test is skipped, or fails under CI."""
-    path = shutil.which(program)
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
     if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{program} is missing: apt-get install mosquitto-clients")
+        pytest.fail(f"{program} is missing: apt-get install mosquitto mosquitto-clients")
     if path is None:
-        pytest.skip(f"{program} is not installed (Debian package mosquitto-clients)")
+        pytest.skip(f"{program} is not installed (Debian packages mosquitto and mosquitto-clients)")
     return path
 
 
@@ -66,6 +66,8 @@ class Running:
     def __enter__(self) -> Self:
         self._thread.start()
         self.port = self.call(self.gateway.start())
+        if self.gateway.where.startswith("mqtt"):
+            until(lambda: self.gateway.counters()["connections"])
         return self
 
     def __exit__(
@@ -84,13 +86,19 @@ class Running:
         return [batch_from_arrow(record.value) for record in self.records(log_topics.READINGS)]
 
     def seqs(self, device: str = "pump-1") -> list[int]:
-        """The seqs of one device's frames in the log, in order."""
-        return [
-            int(seq)
-            for batch in self.batches()
-            for at, seq in zip(batch.device, batch.seq, strict=True)
-            if batch.devices[at][1] == device
-        ]
+        return seqs_of(self.log, device)
+
+
+def seqs_of(log: Log, device: str) -> list[int]:
+    """The seqs of one device's frames in a log, in order."""
+    return [
+        int(seq)
+        for partition in range(PARTITIONS)
+        for record in log.read(log_topics.READINGS, partition, 0, 100_000)
+        for batch in [batch_from_arrow(record.value)]
+        for at, seq in zip(batch.device, batch.seq, strict=True)
+        if batch.devices[at][1] == device
+    ]
 
 
 def until(is_true: Callable[[], object], within_s: float = 40.0) -> None:

@@ -336,3 +336,31 @@ def test_a_missing_frame_that_a_damaged_index_hides_is_found_and_one_that_is_gon
     gaps = [gap for frame in bench.gateway.frames for gap in frame.gaps]
     assert [(gap.from_seq, gap.to_seq, gap.reason) for gap in gaps] == [(5, 5, GapReason.SPOOL_DAMAGED)]
     assert bench.gateway.ack(bench.spool.epoch).contiguous == 7
+
+
+def test_a_broker_that_lost_what_it_had_taken_is_given_all_of_it_again_at_once(bench: Bench) -> None:
+    bench.store(5)
+    bench.come_up()
+    bench.step(times=3)
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 2, (), "store", "l"))
+    bench.step()
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 2, (), "store", "l", resync=77))
+    bench.step(times=3)
+    assert bench.seqs() == [1, 2, 3, 4, 5, 3, 4, 5]
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 3, (), "store", "l", resync=77))
+    bench.step(times=3)
+    assert len(bench.seqs()) == 8, "the same loss is told with every ack and acted upon once"
+    assert bench.uplink.counters.resyncs == 1
+    assert bench.uplink.counters.ack_timeouts == 0
+
+
+def test_a_loss_from_before_the_connection_asks_for_nothing(bench: Bench) -> None:
+    bench.store(3)
+    bench.come_up()
+    bench.step(times=3)
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 1, (), "store", "l", resync=77))
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 1, (), "store", "l"))
+    bench.gateway.send_ack(Ack(bench.spool.epoch, 1, (), "store", "l", resync=77))
+    bench.step(times=3)
+    assert bench.seqs() == [1, 2, 3]
+    assert bench.uplink.counters.resyncs == 0

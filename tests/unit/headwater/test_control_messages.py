@@ -29,12 +29,20 @@ def test_an_ack_comes_back_as_it_was(epoch: int, contiguous: int, steps: list[in
     [
         {"epoch": "-1"}, {"epoch": str(1 << 64)}, {"contiguous": -1}, {"contiguous": 1.5}, {"contiguous": True},
         {"missing": [[1, 1]]}, {"missing": [[9, 8]]}, {"missing": [[6]]}, {"missing": 3}, {"level": "disk"}, {"log": 3},
+        {"resync": -1}, {"resync": "1"}, {"resync": None}, {"resync": True},
     ],
 )  # fmt: skip
 def test_a_wrong_ack_is_refused(change: dict[str, object]) -> None:
     good = json.loads(Ack(7, 5, ((7, 8),), "store", "a").to_json())
     with pytest.raises(DecodeError):
         parse_ack(json.dumps(good | change).encode())
+
+
+def test_an_ack_without_resync_is_written_and_read_as_before_there_was_one() -> None:
+    old = b'{"epoch":"7","contiguous":5,"missing":[[7,8]],"level":"store","log":"a"}'
+    assert parse_ack(old) == Ack(7, 5, ((7, 8),), "store", "a", resync=0)
+    assert Ack(7, 5, ((7, 8),), "store", "a").to_json() == old
+    assert parse_ack(Ack(7, 5, (), "store", "a", resync=9).to_json()).resync == 9
 
 
 @given(st.binary(max_size=200))
