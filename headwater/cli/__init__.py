@@ -30,6 +30,7 @@ COMMANDS = {
     "tap": ("headwater.cli.tap", "show what passes through the log or over MQTT"),
     "trace": ("headwater.cli.trace", "show where a device's frames are"),
     "doctor": ("headwater.cli.doctor", "walk every hop and name the failing one"),
+    "influx": ("headwater.cli.influx", "make buckets, retention and tokens on InfluxDB: headwater influx setup"),
     "config": ("headwater.cli.config", "print the commented sample settings"),
     "check": ("headwater.cli.check", "check the settings without touching the world"),
     "bench": ("headwater.cli.bench", "measure, with a ratio against a peer in the same run"),
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _missing(arguments: Sequence[str], error: ModuleNotFoundError) -> int:
     extras = {"pyarrow": "hub", "mqtt5": "hub", "starlette": "hub", "uvicorn": "hub", "aiomqtt": "hub"}
     extras |= {"pymodbus": "modbus", "smbus2": "i2c", "confluent_kafka": "kafka"}
+    extras |= {"urllib3": "influx", "influxdb_client": "influx"}
     extra = extras.get((error.name or "").split(".", maxsplit=1)[0])
     if extra is None:
         raise error

@@ -108,7 +108,7 @@ def open_store(pipeline: PipelineSettings, influx: InfluxSettings) -> tuple[Kept
     """Opens the store to write it, and the checkpoints that go with it; makes them where there are none.
 
     Raises:
-        SettingsError: a URL that no adapter knows, or the adapter's client is not installed.
+        SettingsError: a URL that no adapter knows.
     """
     paths = [file_of(pipeline, what) for what in ("store", "state")]
     for path in paths:
@@ -127,10 +127,8 @@ def open_store(pipeline: PipelineSettings, influx: InfluxSettings) -> tuple[Kept
 def _on_influx(pipeline: PipelineSettings, influx: InfluxSettings) -> Callable[[SqliteStore], KeptStore]:
     """Returns what makes a store on InfluxDB of its books, after all that may be wrong with it was looked at."""
     options = influx.options(url_of(pipeline, "store"), pipeline.folder)
-    try:
-        from headwater.io.store_influx import InfluxStore  # noqa: PLC0415  its client is in the extra `influx`
-    except ImportError as error:
-        raise SettingsError(f"a store on InfluxDB needs a client: pip install 'headwater[influx]' ({error})") from error
+    from headwater.io.store_influx import InfluxStore  # noqa: PLC0415  its client is in the extra `influx`
+
     return lambda books: InfluxStore(options, books, SystemClock())
 
 

@@ -49,3 +49,8 @@ class InfluxSettings(Table):
 def write_token_file(folder: Path) -> Path:
     """Where `headwater influx setup` puts the token that may write."""
     return folder / "influx-write.token"
+
+
+def read_token_file(folder: Path) -> Path:
+    """Where it puts the token that may only read, for Grafana and the page."""
+    return folder / "influx-read.token"
