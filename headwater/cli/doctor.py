@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.settings import GatewaySettings
 from headwater import log_topics
+from headwater.cli.doctor_influx import examine
 from headwater.cli.engines import expect, open_log_reader, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, table
@@ -50,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Looks at each hop in the order of the flow; wrong settings exit with 78 before any look."""
     settings = read_settings(options)
-    findings = [look(settings) for look in LOOKS]
+    findings = [finding for look in LOOKS if (finding := look(settings)) is not None]
     is_good = all(finding.is_good for finding in findings)
     if options.json:
         print_json({"ok": is_good, "findings": [asdict(finding) for finding in findings]})
@@ -210,12 +211,19 @@ def look_at_page(settings: Mapping[str, Table]) -> Finding:
         )
 
 
-LOOKS: tuple[Callable[[Mapping[str, Table]], Finding], ...] = (
+def look_at_influx(settings: Mapping[str, Table]) -> Finding | None:
+    """Does the InfluxDB behind the store answer, and may we write it? None where the store is another."""
+    seen = examine(settings)
+    return None if seen is None else Finding("influx", *seen)
+
+
+LOOKS: tuple[Callable[[Mapping[str, Table]], Finding | None], ...] = (
     look_at_machine,
     look_at_clock,
     look_at_gateway,
     look_at_log,
     look_at_processor,
+    look_at_influx,
     look_at_store,
     look_at_page,
 )

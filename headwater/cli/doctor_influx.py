@@ -1,0 +1,42 @@
+"""What the doctor looks at where the store is on InfluxDB: does the server answer, and may we write each bucket?"""
+
+from collections.abc import Mapping
+
+from headwater.cli.engines import is_influx, url_of
+from headwater.cli.influx_settings import InfluxSettings
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import table
+from headwater.errors import ConnectError
+from headwater.settings import Table
+
+MENDS = {
+    401: "the token is wrong or missing: `headwater influx setup --admin-token-file FILE` writes one into influx.token_file",
+    403: "the token may not write there: `headwater influx setup --admin-token-file FILE` makes one that may",
+    404: "`headwater influx setup` makes the bucket",
+}
+
+
+def examine(settings: Mapping[str, Table]) -> tuple[bool, str, str] | None:
+    """Returns (is good, what was seen, what to do); None where the store is not on InfluxDB."""
+    pipeline, influx = table(settings, "pipeline", PipelineSettings), table(settings, "influx", InfluxSettings)
+    if not is_influx(pipeline):
+        return None
+    from headwater.io.store_influx_http import InfluxHttp, pack  # noqa: PLC0415  its client is in the extra `influx`
+
+    http = InfluxHttp(influx.options(url_of(pipeline, "store"), pipeline.folder))
+    try:
+        version, told = http.told_version()
+        words = f"{http.url}: " + (f"InfluxDB {told}" if told else "a server that tells no version")
+        words += f", written as {http.options.address.version or version}.x"
+        buckets = dict.fromkeys((influx.raw, influx.windows, influx.events))
+        for bucket in buckets:
+            # A write of nothing is looked at for the bucket and the rights like any other.
+            answer = http.write(bucket, pack(b"\n", http.options.gzip_level))
+            if answer.status in MENDS or answer.status >= 500:
+                mend = MENDS.get(answer.status, "look at the server's own messages")
+                return False, f"{words}; {bucket!r}: {answer.status} {answer.message}".rstrip(), mend
+    except ConnectError as error:
+        return False, str(error), "start the server, or correct pipeline.store; meanwhile frames wait in the log"
+    finally:
+        http.close()
+    return True, f"{words}, buckets {', '.join(buckets)}", ""
