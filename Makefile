@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo kafka test check format bench fuzz crash screenshots clean
+.PHONY: help demo kafka influxdb2 test check format bench fuzz crash influx-crash screenshots clean
 
 help:  ## Print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,13 +43,19 @@ format: $(STAMP_TEST)  ## Format the code
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
 bench: $(STAMP_TEST)  ## Run all benchmarks, one JSON object each
-	for name in codec edge gateway processor pipeline; do $(BIN)/headwater bench $$name --json || exit 1; done
+	for name in codec edge gateway processor store pipeline; do $(BIN)/headwater bench $$name --json || exit 1; done
 
 fuzz: $(STAMP_TEST)  ## A million hostile inputs for every decoder
 	$(BIN)/python scripts/fuzz.py --inputs 1000000
 
 crash: $(STAMP_TEST)  ## kill -9 at 20 random moments: the demo, then agent, gateway and processor
 	$(BIN)/python scripts/crash.py --rounds 20
+
+influx-crash: $(STAMP_TEST)  ## Ten minutes of a store on InfluxDB that is killed every half minute
+	HEADWATER_CAMPAIGN_S=600 $(BIN)/python -m pytest -q tests/integration/test_influx_pipeline.py
+
+influxdb2: $(STAMP_TEST)  ## Build a real InfluxDB 2.7 for the tests that use it (Go, Rust, clang; 15 minutes or more)
+	$(BIN)/python scripts/influxdb2.py
 
 screenshots: $(STAMP_TEST)  ## Draw every screen at 1280 and 360 px with headless Chromium
 	$(BIN)/python scripts/install_servers.py chromium

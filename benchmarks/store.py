@@ -1,7 +1,7 @@
-"""Cost of writing to the SQLite store, and of the page's questions; CPU time of the process, medians.
+"""Cost of writing to the SQLite store, of the page's questions, and of line protocol for InfluxDB; CPU time, medians.
 
-The peer is a row per reading in SQLite (`INSERT` by `executemany`, WAL, the same synchronous level): what one gets
-without columns.
+Two peers: a row per reading in SQLite (`INSERT` by `executemany`, WAL, the same synchronous level), which is what one
+gets without columns; and `Point(…).to_line_protocol()` of influxdb-client for the same points.
 """
 
 import sqlite3
@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from influxdb_client.client.write.point import Point
 
 from headwater.batch import Batch
+from headwater.codec_batch import Arrival, decode_batch
+from headwater.io.store_influx_http import pack
 from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_query import StoreReader
+from headwater.line_protocol import point_lines, telemetry_lines
 from headwater.points import PointTable, StoreWrite, tag_column
+from simulators.fleet import encoded_frames, plant_of
+from simulators.settings import SimulatorSettings
 
 T0_US = 1_700_000_000_000_000
 S = 1_000_000
@@ -105,6 +111,50 @@ def row_per_reading(folder: Path, batches: list[Batch]) -> tuple[float, int]:
     return seconds, path.stat().st_size
 
 
+def fleet_batch(devices: int, seconds: int) -> Batch:
+    """Frames of ten seconds of the simulators' fleet, as the gateway makes a batch of them."""
+    plant = plant_of(SimulatorSettings(devices=devices), T0_US)
+    frames = encoded_frames(plant, T0_US, seconds, 80)
+    return decode_batch([Arrival(*frame, T0_US + seconds * S) for frame in frames], shard=0, made_us=T0_US)[0]
+
+
+def by_client(batch: Batch) -> bytes:
+    """The same lines by influxdb-client, a Point a reading."""
+    names = [batch.devices[code] for code in batch.device.tolist()]
+    columns = (batch.frame_of_reading, batch.metric, batch.time_us, batch.value)
+    lines = []
+    for row, metric, time_us, value in zip(*(column.tolist() for column in columns), strict=True):
+        site, device = names[row]
+        point = Point("telemetry").tag("site", site).tag("device", device).tag("metric", batch.metrics[metric])
+        lines.append(point.field("value", value).time(time_us * 1_000).to_line_protocol())
+    return "\n".join(lines).encode()
+
+
+def line_protocol(quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Points a second of line protocol, ours and the client's in turn."""
+    batch, few = fleet_batch(50, 60 if quick else 300), fleet_batch(20, 20 if quick else 60)
+    n, rows = batch.reading_count, 2_000
+    table = windows(np.random.default_rng(1), 0, rows)
+    lines = b"".join(telemetry_lines(batch))
+    assert lines.count(b"\n") == n
+    ours, theirs, packing, tables = [], [], [], []
+    for _ in range(3 if quick else 9):
+        ours.append(cpu_s(lambda: telemetry_lines(batch)) / n)
+        theirs.append(cpu_s(lambda: by_client(few)) / few.reading_count)
+        packing.append(cpu_s(lambda: pack(lines, 1)) / n)
+        tables.append(cpu_s(lambda: point_lines(table)) / rows)
+    us = statistics.median(ours)
+    figures = {
+        "points_per_s_core": 1 / us,
+        "points_and_gzip_per_s_core": 1 / (us + statistics.median(packing)),
+        "client_points_per_s_core": 1 / statistics.median(theirs),
+        "window_points_per_s_core": 1 / statistics.median(tables),
+        "bytes_per_point": len(lines) / n,
+        "gzip_bytes_per_point": len(pack(lines, 1)) / n,
+    }
+    return figures, {"vs_influxdb_client": statistics.median(theirs) / us}
+
+
 def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
     runs, turns = (1, 10) if quick else (5, 20)
     figures: dict[str, float] = {}
@@ -138,7 +188,8 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
         seconds, size = writing(Path(temporary), writes, runs)
         figures["window_rows_per_s_core"] = rows * turns / seconds
         figures["window_bytes_per_row"] = size / (rows * turns)
-    return {"figures": figures, "ratios": ratios}
+    line_figures, line_ratios = line_protocol(quick)
+    return {"figures": figures | line_figures, "ratios": ratios | line_ratios}
 
 
 def asking(path: Path) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from headwater.cli.engines import is_influx, url_of
+from headwater.cli.engines import influx_options, is_influx
 from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
@@ -23,11 +23,11 @@ def examine(settings: Mapping[str, Table]) -> tuple[bool, str, str] | None:
         return None
     from headwater.io.store_influx_http import InfluxHttp, pack  # noqa: PLC0415  its client is in the extra `influx`
 
-    http = InfluxHttp(influx.options(url_of(pipeline, "store"), pipeline.folder))
+    http = InfluxHttp(influx_options(settings))
     try:
         version, told = http.told_version()
         words = f"{http.url}: " + (f"InfluxDB {told}" if told else "a server that tells no version")
-        words += f", written as {http.options.address.version or version}.x"
+        words += f", written as {version}.x"
         buckets = dict.fromkeys((influx.raw, influx.windows, influx.events))
         for bucket in buckets:
             # A write of nothing is looked at for the bucket and the rights like any other.

@@ -6,7 +6,6 @@ from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
 from headwater.cli.engines import gateway_of, open_log, open_reader, open_store
-from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
 from headwater.cli.watch import Watch, resident_mib
@@ -24,7 +23,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
     with ExitStack() as opened:
         # What one of them refuses must not leave the others open.
         log = opened.enter_context(closing(open_log(settings)))
-        store, checkpoints = open_store(pipeline, table(settings, "influx", InfluxSettings))
+        store, checkpoints = open_store(settings)
         opened.callback(checkpoints.close)
         opened.callback(store.close)
         frontiers = opened.enter_context(closing(open_reader(pipeline)))

@@ -18,7 +18,7 @@ from headwater.errors import ConnectError, SettingsError
 from headwater.io.checkpoints_sqlite import SqliteCheckpoints
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_sqlite import SqliteLog, SqliteLogReader
-from headwater.io.store_influx_options import SCHEMES
+from headwater.io.store_influx_options import SCHEMES, InfluxOptions
 from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_books import Books
 from headwater.io.store_sqlite_query import StoreReader
@@ -104,16 +104,17 @@ def gateway_of(settings: Mapping[str, Table], log: KeptLog) -> GatewaySettings:
     return gateway
 
 
-def open_store(pipeline: PipelineSettings, influx: InfluxSettings) -> tuple[KeptStore, SqliteCheckpoints]:
+def open_store(settings: Mapping[str, Table]) -> tuple[KeptStore, SqliteCheckpoints]:
     """Opens the store to write it, and the checkpoints that go with it; makes them where there are none.
 
     Raises:
         SettingsError: a URL that no adapter knows.
     """
+    pipeline = table(settings, "pipeline", PipelineSettings)
     paths = [file_of(pipeline, what) for what in ("store", "state")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    on_influx = _on_influx(pipeline, influx) if is_influx(pipeline) else None
+    on_influx = _on_influx(settings) if is_influx(pipeline) else None
     sqlite = (SqliteStore if on_influx is None else Books)(paths[0], retention=pipeline.retention)
     store: KeptStore = sqlite if on_influx is None else on_influx(sqlite)
     checkpoints = SqliteCheckpoints(paths[1])
@@ -124,9 +125,19 @@ def open_store(pipeline: PipelineSettings, influx: InfluxSettings) -> tuple[Kept
     return store, checkpoints
 
 
-def _on_influx(pipeline: PipelineSettings, influx: InfluxSettings) -> Callable[[SqliteStore], KeptStore]:
+def influx_options(settings: Mapping[str, Table]) -> InfluxOptions:
+    """Returns where the InfluxDB of the store is, and how it is written.
+
+    Raises:
+        SettingsError: the store is none, or its URL is wrong.
+    """
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    return table(settings, "influx", InfluxSettings).options(url_of(pipeline, "store"), pipeline.folder)
+
+
+def _on_influx(settings: Mapping[str, Table]) -> Callable[[SqliteStore], KeptStore]:
     """Returns what makes a store on InfluxDB of its books, after all that may be wrong with it was looked at."""
-    options = influx.options(url_of(pipeline, "store"), pipeline.folder)
+    options = influx_options(settings)
     from headwater.io.store_influx import InfluxStore  # noqa: PLC0415  its client is in the extra `influx`
 
     return lambda books: InfluxStore(options, books, SystemClock())

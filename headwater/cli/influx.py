@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from headwater.cli.engines import is_influx, url_of
+from headwater.cli.engines import influx_options, is_influx
 from headwater.cli.influx_settings import InfluxSettings, read_token_file, write_token_file
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, table
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"--admin-token-file {admin}: there is no such file")
     from headwater.io.store_influx_setup import Wish, set_up  # noqa: PLC0415  its client is in the extra `influx`
 
-    server = replace(influx.options(url_of(pipeline, "store"), pipeline.folder), token_file=admin)
+    server = replace(influx_options(settings), token_file=admin)
     keep_us: dict[str, int] = {}
     for name, age_us in (
         (influx.raw, pipeline.telemetry_keep_us),

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from headwater.cli.engines import open_log_reader, open_store, url_of
-from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
     add_data_option,
@@ -50,7 +49,7 @@ def _process(tables: Mapping[str, Table], pipeline: PipelineSettings, stop: thre
     clock = SystemClock()
     settings = table(tables, "processor", ProcessorSettings)
     log = open_log_reader(tables, settings.partitions)
-    store, checkpoints = open_store(pipeline, table(tables, "influx", InfluxSettings))
+    store, checkpoints = open_store(tables)
     processor = Processor(settings, log, store, checkpoints, clock, "processor")
     say(f"processor: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)

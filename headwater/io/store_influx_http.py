@@ -76,7 +76,7 @@ class InfluxHttp:
     def version(self) -> int:
         """1, 2 or 3: how this server wants to be written to; asked once. What doesn't tell its version gets 2."""
         if not self._version:
-            self._version = self.told_version()[0]
+            self.told_version()
         return self._version
 
     def forget_version(self) -> None:
@@ -84,13 +84,14 @@ class InfluxHttp:
         self._version = self.options.address.version
 
     def told_version(self) -> tuple[int, str]:
-        """Asks `/ping`; returns (1, 2 or 3, what the server says, "" if it doesn't tell)."""
+        """Asks `/ping`; returns (the version that counts, what the server says, "" if it doesn't tell)."""
         answer = self.request("GET", "/ping")
         if answer.status >= 500:
             raise ConnectError(f"{self.url}/ping answers {answer.status} {answer.message}")
         text = answer.headers.get("x-influxdb-version", "")
         major = text.lstrip("v").partition(".")[0]
-        return int(major) if major in {"1", "2", "3"} else 2, text
+        self._version = self.options.address.version or (int(major) if major in {"1", "2", "3"} else 2)
+        return self._version, text
 
     def write(self, bucket: str, body: bytes) -> Answer:
         """Sends lines that `pack` packed."""

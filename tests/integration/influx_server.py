@@ -1,4 +1,4 @@
-"""Real InfluxDB 1.6 and VictoriaMetrics on loopback, with their data in a folder, for tests and benchmarks.
+"""Real InfluxDB 1.6, 2.7 and VictoriaMetrics on loopback, with their data in a folder, for tests and benchmarks.
 
     with Influx1(tmp_path) as server:
         server.make("raw")
@@ -175,6 +175,54 @@ class Influx1(Server):
         assert status == 200, data
         # A float without a fraction comes without a point, and −0.0 as "-0".
         (result,) = json.loads(data, parse_int=lambda text: -0.0 if text == "-0" else int(text))["results"]
+        assert "error" not in result, result["error"]
+        return [
+            {**series.get("tags", {}), **dict(zip(series["columns"], row, strict=True))}
+            for series in result.get("series", [])
+            for row in series["values"]
+        ]
+
+
+class Influx2(Server):
+    """InfluxDB 2.7, where `make influxdb2` has built one; without it the test is skipped, under CI too.
+
+    Attributes:
+        token: of the administrator whom `start` makes; its organisation is "plant".
+    """
+
+    token = "administrators-token"
+
+    def command(self) -> list[str]:
+        path = (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            / "headwater"
+            / "influxdb-v2.7.12"
+            / "influxd"
+        )
+        if not path.exists():
+            pytest.skip("InfluxDB 2 is not built (make influxdb2)")
+        return [
+            str(path), "run", "--reporting-disabled", "--log-level", "error", "--ui-disabled",
+            "--http-bind-address", f"127.0.0.1:{self.port}", "--bolt-path", str(self.folder / "influxd.bolt"),
+            "--sqlite-path", str(self.folder / "influxd.sqlite"), "--engine-path", str(self.folder / "engine"),
+        ]  # fmt: skip
+
+    def is_up(self) -> bool:
+        return http("GET", f"{self.url}/health")[0] == 200
+
+    def start(self) -> Self:
+        super().start()
+        wanted = {"username": "boss", "password": "open-sesame", "org": "plant", "bucket": "first", "token": self.token}
+        status, answer = http("POST", f"{self.url}/api/v2/setup", json.dumps(wanted).encode())
+        assert status in {201, 422}, answer  # 422: it was set up before.
+        return self
+
+    def query(self, token: str, bucket: str, text: str) -> list[dict[str, Any]]:
+        """Rows of an InfluxQL query; times in ns."""
+        body = urllib.parse.urlencode({"db": bucket, "q": text, "epoch": "ns"}).encode()
+        status, data = http("POST", f"{self.url}/query", body, Authorization=f"Token {token}")
+        assert status == 200, data
+        (result,) = json.loads(data)["results"]
         assert "error" not in result, result["error"]
         return [
             {**series.get("tags", {}), **dict(zip(series["columns"], row, strict=True))}

@@ -75,7 +75,7 @@ def stored_readings(data: Path) -> int:
 
 def up(data: Path, url: str, port: int, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*HEADWATER, "up", "--data", str(data), "--set", f"pipeline.store={url}", "--mqtt-port", str(port),
+        [*HEADWATER, "up", "--data", str(data), "--store", url, "--mqtt-port", str(port),
          "--no-page", "--json"],
         stdout=subprocess.PIPE, text=True, env=os.environ | environment,
     )  # fmt: skip
