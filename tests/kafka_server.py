@@ -3,11 +3,15 @@
 import importlib.util
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from headwater.io.log_kafka_client import KafkaOptions
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka.py"
 
@@ -37,3 +41,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     cluster.start()
     yield cluster
     cluster.kill(1)
+
+
+def options_of(cluster: Any, **more: Any) -> KafkaOptions:
+    """Options of a log of its own in the cluster; short waits, so that an outage is told soon."""
+    fields: dict[str, Any] = {"topic_prefix": f"t{uuid.uuid4().hex[:8]}.", "partitions": 4, "append_timeout_s": 1.0}
+    return KafkaOptions(cluster.url.removeprefix("kafka://"), **fields | more)

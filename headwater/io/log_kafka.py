@@ -56,7 +56,7 @@ class KafkaLogReader:
         """Returns up to `records_max` records from `offset` on; [] at the end, or where there is no such partition.
 
         Where retention has deleted `offset`, the oldest record is the first. Where the log lost its tail and ends
-        before `offset`, reading goes on at its end.
+        before `offset`, reading starts over at the oldest record.
 
         Raises:
             ConnectError: the cluster is away, or the log was replaced under a reader that had better look again.

@@ -6,6 +6,7 @@ Readers walk through partitions in turn and may read the same records twice, so 
 a later offset is asked for. Reading on from there costs no request; any other offset starts the lane anew.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ LANE_MAX_RECORDS = 2_000
 CONSUME_MAX = 64
 QUIET_AGE_MAX_S = 1.0
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -69,7 +72,11 @@ class KafkaConsumer:
         while not lane.records:
             if lane.error is not None:
                 lane = self._mend(place, lane)
-            elif lane.following >= self._ends.end(log_topic, partition, QUIET_AGE_MAX_S):
+                continue
+            end = self._ends.end(log_topic, partition, QUIET_AGE_MAX_S)
+            if lane.following > end and lane.following > (end := self._ends.end(log_topic, partition, 0.0)):
+                lane = self._start_over(place, lane.following, end)
+            if lane.following >= end:
                 return []
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
@@ -81,9 +88,10 @@ class KafkaConsumer:
 
     def forget(self) -> None:
         """Gives up all lanes; the next reads begin anew."""
-        self._lanes.clear()
         with as_our_errors(self._options, "reading"):
+            self._consumer.resume([TopicPartition(*place) for place in self._lanes])
             self._consumer.unassign()
+        self._lanes.clear()
 
     def close(self) -> None:
         """Ends the consumer."""
@@ -107,17 +115,15 @@ class KafkaConsumer:
         """Has the consumer fetch from `offset` on; what was on its way for the partition is dropped."""
         with as_our_errors(self._options, "reading"):
             if place in self._lanes:
+                # A pause would outlive the assignment.
+                self._consumer.resume([TopicPartition(*place)])
                 self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, offset)])
         lane = self._lanes[place] = _Lane(offset, offset)
         return lane
 
     def _mend(self, place: tuple[str, int], lane: _Lane) -> _Lane:
-        """Begins at the nearest offset that is there after a broker said that ours is not.
-
-        Below the start, retention was faster. Above the end, the log has lost its tail: what comes next has numbers
-        that were given before, so reading must go back, not wait until they are passed.
-        """
+        """Begins anew after a broker said that it can't give what comes next; retention may have been faster than we."""
         error, lane.error = lane.error, None
         assert error is not None
         if error.code() not in _OUT_OF_RANGE:
@@ -126,7 +132,24 @@ class KafkaConsumer:
         self._ends.forget()
         log_topic = self._log_topics[place[0]]
         start, end = self._ends.start(log_topic, place[1]), self._ends.end(log_topic, place[1])
-        return self._begin(place, min(max(lane.first, start), end))
+        if lane.first > end:
+            return self._start_over(place, lane.first, end)
+        return self._begin(place, max(lane.first, start))
+
+    def _start_over(self, place: tuple[str, int], offset: int, end: int) -> _Lane:
+        """Begins at the oldest record: the log ends before `offset`, so it has lost its tail.
+
+        What came after the loss has numbers that were given before, and nobody knows how many; so all that is there
+        is read again, and what was seen falls to the frontier.
+        """
+        _log.error(
+            "kafka %s: %s/%d ends at %d, but was read to %d: reading it again",
+            self._options.servers,
+            *place,
+            end,
+            offset,
+        )
+        return self._begin(place, self._ends.start(self._log_topics[place[0]], place[1]))
 
     def _take(self, timeout_s: float) -> None:
         """Moves what has come into the lanes; waits for the first of it only."""
@@ -135,6 +158,7 @@ class KafkaConsumer:
             if message is None:
                 return
             messages = [message, *self._consumer.consume(CONSUME_MAX, 0)]
+        touched: dict[tuple[str, int], int] = {}
         for message in messages:
             lane = self._lanes.get((message.topic() or "", message.partition() or 0))
             error = message.error()
@@ -144,6 +168,9 @@ class KafkaConsumer:
                 lane.error = error
             else:
                 self._add(lane, message)
+                touched[message.topic() or "", message.partition() or 0] = lane.following
+        for (topic, partition), following in touched.items():
+            self._ends.note(self._log_topics[topic], partition, following)
 
     def _add(self, lane: _Lane, message: Message) -> None:
         record = self._record(message)

@@ -11,7 +11,7 @@ the frontier.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -23,6 +23,16 @@ from headwater.ports import LogRecord
 TIMESTAMP_HEADER = "timestamp_us"
 # What the broker says of a record that it would say again.
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+# What the records get that stood behind it when the producer stopped.
+_FOLLOWING = frozenset(
+    {
+        KafkaError._FATAL,  # noqa: SLF001 — librdkafka's own codes are spelt so.
+        KafkaError._GAPLESS_GUARANTEE,  # noqa: SLF001
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001
+        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001
+    }
+)
+_FAREWELL_S = 1.0
 _OVERHEAD_BYTES = 1024
 
 
@@ -34,7 +44,7 @@ class _Pending:
     offsets: list[int]
     sent: int = 0
     waiting: int = 0
-    error: KafkaError | None = None
+    errors: list[KafkaError] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -48,9 +58,23 @@ class _Delivered:
         offset = message.offset()
         self.pending.waiting -= 1
         if error is not None:
-            self.pending.error = self.pending.error or error
+            self.pending.errors.append(error)
         elif offset is not None:
             self.pending.offsets[self.index] = offset
+
+
+def _served(call: Callable[..., object], *arguments: float) -> list[KafkaError]:
+    """Makes a call that serves callbacks, and returns the fatal error that the client raises from it, if any."""
+    try:
+        call(*arguments)
+    except KafkaException as exception:
+        return [error_of(exception)]
+    except SystemError as exception:
+        # In the midst of a delivery report the interpreter finds the client's error unasked for.
+        if not isinstance(exception.__cause__, KafkaException):
+            raise
+        return [error_of(exception.__cause__)]
+    return []
 
 
 @dataclass
@@ -81,11 +105,11 @@ class KafkaAppender:
                 pending = self._pending = _Pending(wanted, [-1] * len(wanted))
             deadline_s = time.monotonic() + self.options.append_timeout_s
             self._send(pending, deadline_s)
-            while pending.waiting and pending.error is None:
-                self._wait(deadline_s)
-            if pending.error is not None:
+            while pending.waiting and not pending.errors:
+                self._wait(pending, deadline_s)
+            if pending.errors:
                 self._replace()
-                raise self._failure(pending.error)
+                raise self._failure(pending.errors)
             self._pending = None
             self.last.error = None
             return pending.offsets
@@ -109,7 +133,7 @@ class KafkaAppender:
 
     def _send(self, pending: _Pending, deadline_s: float) -> None:
         """Hands over what the client has not taken yet; where its queue is full, waits for room."""
-        while pending.sent < len(pending.records):
+        while pending.sent < len(pending.records) and not pending.errors:
             record = pending.records[pending.sent]
             headers: list[tuple[str, str | bytes | None]] = [
                 (name, value.encode()) for name, value in record.headers.items()
@@ -124,28 +148,29 @@ class KafkaAppender:
                     on_delivery=_Delivered(pending, pending.sent),
                     headers=headers,
                 )
-            except BufferError:
-                self._wait(deadline_s)
-            except KafkaException as exception:
-                # The producer was stopped by an error of an earlier record.
-                self._replace()
-                raise self._failure(error_of(exception)) from exception
-            else:
                 pending.sent += 1
                 pending.waiting += 1
+            except BufferError:
+                self._wait(pending, deadline_s)
+            except KafkaException as exception:
+                # An error of an earlier record has stopped the producer.
+                pending.errors.append(error_of(exception))
 
-    def _wait(self, deadline_s: float) -> None:
+    def _wait(self, pending: _Pending, deadline_s: float) -> None:
+        """Lets the client work until it has something to tell."""
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise ConnectError(
                 f"kafka {self.options.servers}: not acknowledged within {self.options.append_timeout_s:g} s: "
                 f"{self.last.why}"
             )
-        self._producer.poll(left_s)
+        pending.errors += _served(self._producer.poll, left_s)
 
-    def _failure(self, error: KafkaError) -> Exception:
-        text = f"kafka {self.options.servers}: the broker refused: {error.str()}"
-        if error.code() in _TOO_LARGE:
+    def _failure(self, errors: Sequence[KafkaError]) -> Exception:
+        """Returns what to raise; a cause says more than that the producer stopped because of it."""
+        causes = [error for error in errors if error.code() not in _FOLLOWING]
+        text = f"kafka {self.options.servers}: the append failed: {(causes or errors)[0].str()}"
+        if any(error.code() in _TOO_LARGE for error in causes):
             return RejectedError(f"{text}; raise max.message.bytes of the topic", reason="size")
         return ConnectError(text)
 
@@ -157,5 +182,5 @@ class KafkaAppender:
 
     @staticmethod
     def _end(producer: Producer) -> None:
-        producer.purge()
-        producer.flush(0)
+        _served(producer.purge)
+        _served(producer.flush, _FAREWELL_S)

@@ -1,15 +1,13 @@
 """One suite for every adapter of the Log port."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from kafka_server import options_of
 
 from headwater import log_topics
 from headwater.io.log_kafka import KafkaLog, KafkaLogReader
-from headwater.io.log_kafka_client import KafkaOptions
 from headwater.io.log_memory import MemoryLog
 from headwater.io.log_sqlite import SqliteLog, SqliteLogReader
 from headwater.ports import Log, LogRecord
@@ -27,9 +25,7 @@ KAFKA = [pytest.param(name, marks=pytest.mark.integration) for name in ("kafka",
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Log, Log]]:
     """A log to write and a log to read the same from."""
     if request.param.startswith("kafka"):
-        cluster: Any = request.getfixturevalue("kafka")
-        servers = cluster.url.removeprefix("kafka://")
-        options = KafkaOptions(servers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", partitions=6)
+        options = options_of(request.getfixturevalue("kafka"), partitions=6, append_timeout_s=10.0)
         with KafkaLog(options) as kafka_log:
             other: Log = kafka_log if request.param == "kafka" else KafkaLogReader(options)
             yield kafka_log, other
