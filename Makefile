@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo kafka influxdb2 test check format bench fuzz crash influx-crash screenshots clean
+.PHONY: test-kafka help demo kafka influxdb2 test check format bench fuzz crash influx-crash screenshots clean
 
 help:  ## Print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,10 @@ test: $(STAMP_TEST)  ## Install what tests need, real servers included, and run 
 	$(BIN)/python scripts/install_servers.py
 	$(MAKE) check
 	$(BIN)/python -m pytest $(ARGS)
+
+test-kafka: $(STAMP_TEST)  ## Kill, hang and restart Kafka brokers: five rounds, and two minutes without a quorum
+	$(BIN)/python scripts/install_servers.py kafka
+	HEADWATER_KAFKA_ROUNDS=5 HEADWATER_KAFKA_PAUSE_S=120 $(BIN)/python -m pytest tests/integration/test_log_kafka_faults.py $(ARGS)
 
 format: $(STAMP_TEST)  ## Format the code
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .

@@ -73,7 +73,7 @@ class KafkaLogReader:
             if partition >= identity.partitions:
                 return []
             if self._consumer is None:
-                self._consumer = KafkaConsumer(self._options, self._ends)
+                self._consumer = KafkaConsumer(self._options, self._identity, self._ends)
             try:
                 return self._consumer.read(log_topic, partition, offset, records_max)
             except ConnectError:

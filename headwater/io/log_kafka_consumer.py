@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from headwater.errors import ConnectError
 from headwater.io.log_kafka_client import KafkaOptions, LastError, as_our_errors, make_consumer
-from headwater.io.log_kafka_ends import Ends
+from headwater.io.log_kafka_ends import Ends, IdentityWatch
 from headwater.io.log_kafka_producer import TIMESTAMP_HEADER
 from headwater.ports import LogRecord
 
@@ -49,8 +49,8 @@ class KafkaConsumer:
         SettingsError: the client refuses the options.
     """
 
-    def __init__(self, options: KafkaOptions, ends: Ends) -> None:
-        self._options, self._ends = options, ends
+    def __init__(self, options: KafkaOptions, identity: IdentityWatch, ends: Ends) -> None:
+        self._options, self._identity, self._ends = options, identity, ends
         self._last = LastError()
         self._consumer: Consumer = make_consumer(options, self._last)
         self._lanes: dict[tuple[str, int], _Lane] = {}
@@ -140,8 +140,9 @@ class KafkaConsumer:
         """Begins at the oldest record: the log ends before `offset`, so it has lost its tail.
 
         What came after the loss has numbers that were given before, and nobody knows how many; so all that is there
-        is read again, and what was seen falls to the frontier.
+        is read again, and what was seen falls to the frontier. A log that was made anew is another matter.
         """
+        self._identity.confirm()
         _log.error(
             "kafka %s: %s/%d ends at %d, but was read to %d: reading it again",
             self._options.servers,

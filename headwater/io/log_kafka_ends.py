@@ -71,6 +71,19 @@ class IdentityWatch:
             assert self._known is not None
             return self._known
 
+    def confirm(self) -> None:
+        """Asks now, and waits for the answer.
+
+        Raises:
+            ConnectError: it is another log than before, or the cluster is away.
+        """
+        with self._lock:
+            before, self._answer = self._known, None
+            self._known = self._read(self._ask())
+            self._asked_s = time.monotonic()
+        if before is not None and before != self._known:
+            raise ConnectError(f"kafka {self._options.servers}: the log was replaced")
+
     def look_again(self) -> None:
         """Has the next `current` ask: something is not as it was."""
         with self._lock:

@@ -267,7 +267,7 @@ def test_what_a_foreign_program_wrote_is_read_with_the_brokers_time(log: KafkaLo
     assert abs(found.timestamp_us / 1e6 - time.time()) < 60
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_reads_from_anywhere_give_what_is_there(
     log: KafkaLog, options: KafkaOptions, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -277,7 +277,7 @@ def test_reads_from_anywhere_give_what_is_there(
     chance = random.Random(seed)
     written: list[list[bytes]] = [[] for _ in range(4)]
     reader = KafkaLogReader(options)
-    for _ in range(40):
+    for _ in range(25):
         partition = chance.randrange(4)
         more = [
             record(len(written[partition]) + i, partition, chance.randrange(300)) for i in range(chance.randrange(60))
