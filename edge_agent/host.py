@@ -59,10 +59,16 @@ class AgentHost:
 
     Attributes:
         drain_max_us: how long the end may wait for the spools to empty.
+
+    `on_alive` is told about once a second, with the monotonic time, that the loop turns; a source that blocks keeps it
+    from that.
     """
 
-    def __init__(self, agents: Sequence[Hosted], drain_max_us: int = 0) -> None:
+    def __init__(
+        self, agents: Sequence[Hosted], drain_max_us: int = 0, on_alive: Callable[[int], None] | None = None
+    ) -> None:
         self._agents = list(agents)
+        self._on_alive = on_alive
         self.drain_max_us = drain_max_us
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, tuple[int, int]] = {}
@@ -110,6 +116,8 @@ class AgentHost:
         now_us = time.monotonic_ns() // 1_000
         if now_us - self._pinged_us >= KEEPALIVE_EVERY_US:
             self._pinged_us = now_us
+            if self._on_alive is not None:
+                self._on_alive(now_us)
             for agent in self._agents:
                 if agent.uplink is not None and agent.uplink.link is not None:
                     agent.uplink.link.on_ready(readable=False, writable=False)
@@ -139,7 +147,7 @@ class AgentHost:
         """Brings everything to disk, waits for the spools to empty as long as it may, and goes offline cleanly."""
         for agent in self._agents:
             agent.finish()
-        self._serve_until(lambda agent: not agent.buffered, self.drain_max_us)
+        self._serve_until(lambda agent: agent.uplink is None or not agent.buffered, self.drain_max_us)
         for agent in self._agents:
             if agent.uplink is not None:
                 agent.uplink.leave()

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 PACKAGES = {
+    "systemd": (["systemd-analyze"], ["systemd"]),
     "mosquitto": (["mosquitto", "mosquitto_pub"], ["mosquitto", "mosquitto-clients"]),
     "chromium": (["chromium"], ["chromium", "fonts-inter"]),
     "kafka": (["java", "mvn"], ["default-jre-headless", "maven"]),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,28 @@ from edge_agent.agent import Agent, AgentHost, dry_run, run_once
 from edge_agent.outline import outlined
 from edge_agent.registry import make_source
 from edge_agent.settings import AgentSettings
+from headwater.cli.agent_unit import install
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, duration, print_json, read_settings, say, stop_on_signals, table
 from headwater.errors import SettingsError
 from headwater.frame import Frame
 from headwater.io.clock_system import SystemClock
+from headwater.io.supervisor_systemd import Supervisor
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("run", "install"),
+        default="run",
+        help="run (the default), or install: print a systemd unit for this agent, or write it with --write",
+    )
+    parser.add_argument("--write", action="store_true", help="install: write the unit to where systemd looks for it")
+    parser.add_argument("--user-unit", action="store_true", help="install: for your own user's systemd, without root")
+    parser.add_argument("--unit-file", metavar="FILE", help="install: write the unit to this file instead")
     parser.add_argument("--source", help="where readings come from: host, csv, mqtt, modbus, i2c, simulated, …")
     parser.add_argument(
         "--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the source; may be repeated"
@@ -38,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     flags += [f"agent.options.{_pair(text)}" for text in options.option]
     settings = read_settings(options, *flags)
     agent = table(settings, "agent", AgentSettings)
+    if options.action == "install":
+        return install(options, agent)
     clock = SystemClock()
     if options.once:
         print_json(run_once(agent, clock))
@@ -61,9 +76,12 @@ def run(options: argparse.Namespace) -> int:
     )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     say(f"agent: {agent.site}/{agent.device}, source {agent.source}, spool {path}, gateway {agent.gateway or 'none'}")
-    host = AgentHost([made], drain_max_us=table(settings, "pipeline", PipelineSettings).drain_max_us)
+    supervisor = Supervisor(os.environ)
+    host = AgentHost([made], table(settings, "pipeline", PipelineSettings).drain_max_us, supervisor.alive)
     with stop_on_signals(options.run_us) as stop:
+        supervisor.ready(f"{agent.site}/{agent.device} to {agent.gateway or 'nobody'}")
         host.run(stop, until_exhausted=True)
+    supervisor.stopping(f"{made.buffered} frames wait in the spool")
     close()
     if options.json:
         print_json(made.counters())
