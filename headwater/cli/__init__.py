@@ -33,6 +33,7 @@ COMMANDS = {
     "influx": ("headwater.cli.influx", "make buckets, retention and tokens on InfluxDB: headwater influx setup"),
     "config": ("headwater.cli.config", "print the commented sample settings"),
     "check": ("headwater.cli.check", "check the settings without touching the world"),
+    "dashboards": ("headwater.cli.dashboards", "build, check and push the dashboards of Grafana"),
     "bench": ("headwater.cli.bench", "measure, with a ratio against a peer in the same run"),
 }
 
@@ -84,6 +85,7 @@ def _missing(arguments: Sequence[str], error: ModuleNotFoundError) -> int:
     extras = {"pyarrow": "hub", "mqtt5": "hub", "starlette": "hub", "uvicorn": "hub", "aiomqtt": "hub"}
     extras |= {"pymodbus": "modbus", "smbus2": "i2c", "confluent_kafka": "kafka"}
     extras |= {"urllib3": "influx", "influxdb_client": "influx"}
+    extras |= dict.fromkeys(("grafana_foundation_sdk", "grafana_client", "niquests", "yaml"), "grafana")
     extra = extras.get((error.name or "").split(".", maxsplit=1)[0])
     if extra is None:
         raise error

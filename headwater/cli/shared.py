@@ -25,6 +25,7 @@ TABLES = {
     "processor": "cloud_processor.settings:ProcessorSettings",
     "page": "dashboards.settings:DashboardSettings",
     "kafka": "headwater.cli.kafka_settings:KafkaSettings",
+    "grafana": "dashboards.grafana.settings:GrafanaSettings",
     "simulator": "simulators.settings:SimulatorSettings",
 }
 DEFAULT_FILE = "headwater.toml"

@@ -53,6 +53,8 @@ CLIENTS = {
     "pydantic": ("headwater.settings", "edge_agent.", "gateway.", "cloud_processor.", "simulators.", "dashboards."),
     "influxdb_client": ("headwater.io.",),
     "urllib3": ("headwater.io.",),
+    "grafana_client": ("headwater.io.",),
+    "grafana_foundation_sdk": ("dashboards.grafana.",),
     "sqlite3": ("headwater.io.", "edge_agent.spool"),
 }
 

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 
+import niquests  # noqa: F401  its first import tries a socket, which tests of examples may not
 import pytest
 
 PACKAGES = ("headwater", "edge_agent", "gateway", "cloud_processor", "simulators", "dashboards")
