@@ -66,7 +66,7 @@ def influxdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         pipeline = PipelineSettings(
             data=str(tmp_path_factory.mktemp("data")), store=f"influxdb://127.0.0.1:{server.port}?version=1"
         )
-        store, checkpoints = open_store(pipeline, InfluxSettings())
+        store, checkpoints = open_store({"pipeline": pipeline, "influx": InfluxSettings()})
         with closing(store), closing(checkpoints):
             settings = ProcessorSettings(partitions=PARTITIONS, health_baseline=30)
             processor = Processor(settings, plant_log(MINUTES)[0], store, checkpoints, ManualClock(START_US))
