@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
-from headwater.cli.engines import gateway_of, open_log, open_reader, open_store
+from headwater.cli.engines import gateway_of, open_log, open_page_reader, open_reader, open_store
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
 from headwater.cli.watch import Watch, resident_mib
@@ -27,7 +27,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
         opened.callback(checkpoints.close)
         opened.callback(store.close)
         frontiers = opened.enter_context(closing(open_reader(pipeline)))
-        reader = opened.enter_context(closing(open_reader(pipeline)))
+        reader = opened.enter_context(closing(open_page_reader(settings)))
         opened.pop_all()
     return Pipeline(
         gateway_of(settings, log),

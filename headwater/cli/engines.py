@@ -7,10 +7,11 @@ store  sqlite:///PATH, influxdb://HOST:PORT or influxdbs://… with its books in
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.settings import GatewaySettings
-from headwater.cli.influx_settings import InfluxSettings
+from headwater.cli.influx_settings import InfluxSettings, read_token_file
 from headwater.cli.kafka_settings import KAFKA, KafkaSettings, check_batches, options_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
@@ -144,8 +145,21 @@ def _on_influx(settings: Mapping[str, Table]) -> Callable[[SqliteStore], KeptSto
 
 
 def open_reader(pipeline: PipelineSettings) -> StoreReader:
-    """Opens the store only to ask it; it may come later than its reader."""
+    """Opens the store's own file only to ask it; it may come later than its reader. Of InfluxDB, that is the books."""
     return StoreReader(file_of(pipeline, "store"))
+
+
+def open_page_reader(settings: Mapping[str, Table]) -> StoreReader:
+    """Opens the store to ask it for series too, wherever they are."""
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    if not is_influx(pipeline):
+        return open_reader(pipeline)
+    from headwater.io.store_influx_query import InfluxReader  # noqa: PLC0415  its client is in the extra `influx`
+
+    options, reading = influx_options(settings), read_token_file(pipeline.folder)
+    return InfluxReader(
+        file_of(pipeline, "store"), replace(options, token_file=reading) if reading.exists() else options
+    )
 
 
 def expect(pipeline: PipelineSettings, what: str) -> None:

@@ -5,8 +5,7 @@ import argparse
 from dashboards.app import make_app
 from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
-from headwater.cli.engines import open_reader
-from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.engines import open_page_reader
 from headwater.cli.shared import add_data_option, add_engine_options, read_settings, say, stop_on_signals, table
 from headwater.io.clock_system import SystemClock
 
@@ -22,9 +21,8 @@ def run(options: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM."""
     flags = [] if options.port is None else [f"page.port={options.port}"]
     settings = read_settings(options, *flags)
-    pipeline = table(settings, "pipeline", PipelineSettings)
     page = table(settings, "page", DashboardSettings)
-    reader = open_reader(pipeline)
+    reader = open_page_reader(settings)
     app = make_app(reader, counters=None, simulator=None, settings=page, clock=SystemClock())
     server = PageServer(app, page.host, page.port)
     with stop_on_signals() as stop:
