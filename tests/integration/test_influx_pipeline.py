@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gateway_server import until
-from influx_server import Influx1, free_port
+from influx_server import Influx1, free_port, http
 
 from headwater.batch_arrow import batch_from_arrow
 from headwater.errors import ConnectError
@@ -28,13 +29,13 @@ HEADWATER = [sys.executable, "-m", "headwater"]
 SECONDS = float(os.environ.get("HEADWATER_CAMPAIGN_S", "6"))
 
 
-def accepted(ledger: Path) -> Counter[str]:
-    """Readings that the devices' own ledgers call accepted, by device."""
+def told_by(ledger: Path, event: str = "accepted") -> Counter[str]:
+    """Readings that the devices' own ledgers call accepted (known to be durable), or offered, by device."""
     counts: Counter[str] = Counter()
     for path in ledger.glob("*.jsonl"):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            counts[entry["device"]] += entry["readings"] * (entry["e"] == "accepted")
+            counts[entry["device"]] += entry["readings"] * (entry["e"] == event)
     return counts
 
 
@@ -73,34 +74,55 @@ def stored_readings(data: Path) -> int:
         reader.close()
 
 
-def up(data: Path, url: str, port: int, **environment: str) -> subprocess.Popen[str]:
+def up(data: Path, url: str, port: int, page_port: int = 0) -> subprocess.Popen[str]:
+    page = ["--port", str(page_port)] if page_port else ["--no-page"]
     return subprocess.Popen(
-        [*HEADWATER, "up", "--data", str(data), "--store", url, "--mqtt-port", str(port),
-         "--no-page", "--json"],
-        stdout=subprocess.PIPE, text=True, env=os.environ | environment,
-    )  # fmt: skip
-
-
-def simulate(port: int, ledger: Path, seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*HEADWATER, "simulate", "--devices", "12", "--gateway", f"mqtt://127.0.0.1:{port}", "--for", f"{seconds:g}s",
-         "--frames-every", "5s", "--speed", "10", "--ledger", str(ledger), "--set", "simulator.drain=60s", "--json"],
+        [*HEADWATER, "up", "--data", str(data), "--store", url, "--mqtt-port", str(port), *page, "--json"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def ended(process: subprocess.Popen[str], within_s: float) -> dict[str, Any]:
+def simulate(port: int, ledger: Path, seconds: float, drain: str = "60s") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*HEADWATER, "simulate", "--devices", "12", "--gateway", f"mqtt://127.0.0.1:{port}", "--for", f"{seconds:g}s",
+         "--frames-every", "5s", "--speed", "10", "--ledger", str(ledger), "--set", f"simulator.drain={drain}", "--json"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str], within_s: float, code: int = 0) -> dict[str, Any]:
     output, _ = process.communicate(timeout=within_s)
-    assert process.returncode == 0, output
+    assert process.returncode == code, output
     report: dict[str, Any] = json.loads(output)
     return report
 
 
+def asked(page_port: int, question: str) -> dict[str, Any]:
+    """An answer of the page."""
+    status, data = http("GET", f"http://127.0.0.1:{page_port}/api/v1/{question}")
+    assert status == 200, data
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+def check_page(page_port: int) -> None:
+    """The fleet is drawn from the books and charts from InfluxDB."""
+    devices = asked(page_port, "fleet")["devices"]
+    assert len(devices) == 12
+    site, device = devices[0]["site"], devices[0]["device"]
+    metric, newest = next(iter(asked(page_port, f"devices/{site}/{device}")["row"]["metrics"].items()))
+    span = f"start_us={newest['last_us'] - 60_000_000}&end_us={newest['last_us'] + 1}"
+    key = f"site={site}&device={device}&metric={urllib.parse.quote(metric)}&{span}"
+    assert sum(asked(page_port, f"series?{key}")["columns"]["count"]) > 10
+    assert asked(page_port, f"raw?{key}")["columns"]["value"][-1] == newest["value"]
+    assert all(row["unknown"] == 0 for row in asked(page_port, "accounts")["rows"])
+
+
 def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    data, ledger, port = tmp_path / "data", tmp_path / "ledger", free_port()
+    data, ledger, port, page_port = tmp_path / "data", tmp_path / "ledger", free_port(), free_port()
     with Influx1(tmp_path / "influx") as server:
         server.make("raw", "windows", "events")
-        pipeline = up(data, f"influxdb://127.0.0.1:{server.port}", port)
+        pipeline = up(data, f"influxdb://127.0.0.1:{server.port}", port, page_port)
         try:
             until(lambda: pipeline.poll() is not None or (data / "log.db").exists())
             fleet = simulate(port, ledger, SECONDS)
@@ -111,18 +133,46 @@ def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path) -> None:
                 server.start()
                 time.sleep(min(SECONDS / 6, 10))
             assert ended(fleet, SECONDS + 90)["waiting"] == 0
+            check_page(page_port)
         finally:
             pipeline.send_signal(signal.SIGTERM)
             counters = ended(pipeline, 60)
-        books = StoreReader(data / "store.db")
-        total, letters = books.account_total(), books.dead_letters(10)
-        books.close()
-        assert (total["unknown"], total["dead_lettered"], total["gap"], letters) == (0, 0, 0, [])
-        assert total["stored"] == total["assigned"] > 0
         assert counters["processor"]["errors"] > 0
-        told = accepted(ledger)
-        stored = in_influx(server)
-        assert Counter(device for device, _, _ in stored) == told
-        assert total["readings_stored"] == told.total() == len(stored)
-        assert stored == logged(data / "log.db")
+        check_account(data, told_by(ledger), server)
         assert server.query("windows", 'SELECT count("mean") FROM "window"')[0]["count"] > 0
+
+
+def check_account(data: Path, told: Counter[str], server: Influx1) -> None:
+    """The books are clean, and InfluxDB holds what ledgers and log tell: each reading once, bit for bit."""
+    books = StoreReader(data / "store.db")
+    total, letters = books.account_total(), books.dead_letters(10)
+    books.close()
+    assert (total["unknown"], total["dead_lettered"], total["gap"], letters) == (0, 0, 0, [])
+    assert total["stored"] == total["assigned"] > 0
+    stored = in_influx(server)
+    assert Counter(device for device, _, _ in stored) == told
+    assert total["readings_stored"] == told.total() == len(stored)
+    assert stored == logged(data / "log.db")
+
+
+def test_a_store_that_is_not_there_stops_nothing_and_gets_all_later(tmp_path: Path) -> None:
+    data, ledger, port = tmp_path / "data", tmp_path / "ledger", free_port()
+    server = Influx1(tmp_path / "influx")
+    url = f"influxdb://127.0.0.1:{server.port}"
+    pipeline = up(data, url, port)
+    until(lambda: pipeline.poll() is not None or (data / "log.db").exists())
+    # Nothing is durable in a store that is away, so the devices keep their frames and say so.
+    assert ended(simulate(port, ledger, 1, drain="1s"), 60, code=1)["waiting"] > 0
+    pipeline.send_signal(signal.SIGTERM)
+    assert ended(pipeline, 60)["processor"]["errors"] > 0
+    offered = told_by(ledger, "offered")
+    assert offered.total() > 0 == stored_readings(data) == told_by(ledger).total()
+    with server:
+        server.make("raw", "windows", "events")
+        pipeline = up(data, url, port)
+        try:
+            until(lambda: stored_readings(data) == offered.total())
+        finally:
+            pipeline.send_signal(signal.SIGTERM)
+            ended(pipeline, 60)
+        check_account(data, offered, server)
