@@ -14,12 +14,13 @@ from typing import Any
 from edge_agent.chain import Chain, chain_limits
 from edge_agent.clock import ClockWatch
 from edge_agent.command import Verb, read_command
-from edge_agent.dial import paho_connect, read_key
+from edge_agent.dial import paho_connect, read_key, sparkplug_edge
 from edge_agent.host import AgentHost
 from edge_agent.memory import Memory
 from edge_agent.pack import Draft
 from edge_agent.rehearsal import dry_run, run_once
 from edge_agent.settings import AgentSettings
+from edge_agent.sparkplug_link import SparkplugEdge
 from edge_agent.spool import Room, Spool, SpoolUnavailableError
 from edge_agent.traffic import UplinkLimits
 from edge_agent.uplink import Uplink
@@ -110,6 +111,7 @@ class Agent:
             now_us=clock.now_us(),
         )
         self.uplink: Uplink | None = None
+        self._edge: SparkplugEdge | None = None
         if connect is not None or settings.gateway:
             limits = UplinkLimits(
                 settings.in_flight_max,
@@ -120,6 +122,9 @@ class Agent:
                 settings.reconnect_max_us,
             )
             dial = connect or paho_connect(settings, site, device)
+            if settings.profile == "sparkplug":
+                self._edge = sparkplug_edge(settings, dial, self.spool, clock)
+                dial = self._edge.connect
             self.uplink = Uplink(self.spool, dial, self.status, draw, limits, self._obey)
 
     # ── driven from outside ────────────────────────────────────────────────────────────────────────────────────
@@ -378,6 +383,8 @@ class Agent:
         }
         if self.uplink is not None:
             own |= {name: getattr(self.uplink.counters, name) for name in self.uplink.counters.__slots__}
+            if self._edge is not None:
+                own |= {f"sparkplug_{name}": count for name, count in self._edge.counters.items()}
             own["last_error"] = self.last_error or self.uplink.counters.last_error
         return own
 

@@ -1,13 +1,14 @@
 """Settings of the edge agent: the table `[agent]` of `headwater.toml`."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from headwater.metric import Metric
 from headwater.names import is_name
 from headwater.settings import DurationUs, Table
+from headwater.sparkplug_topic import SparkplugTopic, Verb
 
 
 class MetricSettings(Table):
@@ -59,6 +60,23 @@ class AgentSettings(Table):
     gateway: str = Field(
         "mqtt://127.0.0.1:1883", description="mqtt://host:port or mqtts://host:port; empty: don't send"
     )
+    profile: Literal["headwater", "sparkplug"] = Field(
+        "headwater", description="what is spoken: Headwater's frames, or Sparkplug B 3.0 (docs/sparkplug.md)"
+    )
+    sparkplug_group: str = Field("", max_length=128, description="Sparkplug group id; empty: the site")
+    sparkplug_node: str = Field("", max_length=128, description="Sparkplug edge node id; empty: the device")
+    sparkplug_device: str = Field(
+        "", max_length=128, description="Sparkplug device id that has the metrics; empty: the node itself has them"
+    )
+    sparkplug_host: str = Field(
+        "",
+        max_length=128,
+        description="primary host application: nothing is sent while its STATE is offline; empty: none",
+    )
+    sparkplug_release: Literal["puback", "durable"] = Field(
+        "puback",
+        description='what frees a frame from the spool: "puback", the broker has it; "durable", Headwater\'s gateway has stored it',
+    )
     username: str = Field("", description="user of the broker; empty: none")
     password_file: str = Field("", description="file with the password")
     ca_file: str = Field("", description="file with the certificate authorities to trust (mqtts); empty: the system's")
@@ -80,6 +98,34 @@ class AgentSettings(Table):
         if not is_name(name):
             raise ValueError(f"{name!r} is not a name: use a-z, 0-9, _ and -, at most 64 characters")
         return name
+
+    @field_validator("sparkplug_group", "sparkplug_node", "sparkplug_device", "sparkplug_host")
+    @classmethod
+    def _is_an_id(cls, sparkplug_id: str) -> str:
+        if any(character in sparkplug_id for character in "/+#\0"):
+            raise ValueError(f"{sparkplug_id!r} is a part of MQTT topics: no / + # in it")
+        return sparkplug_id
+
+    @model_validator(mode="after")
+    def _has_its_names(self) -> Self:
+        if self.profile == "sparkplug" and self.sparkplug_release == "durable":
+            topic = self.sparkplug_topic(Verb.DDATA)
+            if (topic.site, topic.device_name) != (self.site, self.device):
+                raise ValueError(
+                    f'sparkplug_release = "durable" needs ids that the gateway knows as {self.site}/{self.device}; '
+                    f"these are {topic.site or '?'}/{topic.device_name or '?'}: leave sparkplug_group, sparkplug_node and "
+                    "sparkplug_device empty, or set site and device to match"
+                )
+        return self
+
+    def sparkplug_topic(self, verb: Verb) -> SparkplugTopic:
+        """The topic on which this agent as a Sparkplug node, or its device, says this."""
+        return SparkplugTopic(
+            verb,
+            self.sparkplug_group or self.site,
+            self.sparkplug_node or self.device,
+            self.sparkplug_device if verb.is_of_device else "",
+        )
 
     def applied(self, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
         """Returns a source's metrics with the user's changes; later patterns win.

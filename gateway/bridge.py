@@ -358,7 +358,7 @@ class Gateway:
             await asyncio.sleep(TICK_S)
             self._inlet.tick()
             self._inlet.announce(self._intake.due(self._clock.now_us()), retain=False)
-            if self._intake.notes:
+            if self._intake.notes or self._intake.inbound:
                 self._take()
             now_us = self._clock.monotonic_us()
             devices = self._intake.presence.known()

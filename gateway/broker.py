@@ -131,7 +131,7 @@ class Broker(Intake):
             else:
                 self._publish_will(session, session.will, now_us)
         if self.sparkplug is not None:
-            self.notes += self.sparkplug.gone(session.origin, now_us)
+            self._take_from_host(self.sparkplug.gone(session.origin, now_us))
         for status in self.presence.gone(session, now_us):
             self._note_status(status)
             self._correct_retained(status)

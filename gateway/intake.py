@@ -201,14 +201,20 @@ class Intake:
             self._pass_on(session, route, packet, ticket, retain=flags & RETAIN != 0 and topic.verb is Verb.STATE)
             return
         origin = Origin(session, ticket, route.mqtt_topic, packet.payload, flags & DUPLICATE != 0)
-        self.notes += self.sparkplug.take(topic, origin, now_us)
+        self._take_from_host(self.sparkplug.take(topic, origin, now_us))
         self._route_to_others(route.mqtt_topic, packet.payload, 0)
+
+    def _take_from_host(self, notes: list[Note]) -> None:
+        assert self.sparkplug is not None
+        self.notes += notes
+        self.inbound += self.sparkplug.inbound
+        self.sparkplug.inbound.clear()
 
     def due(self, now_us: int) -> list[tuple[str, bytes]]:
         """Does what waits for time; returns messages of the gateway itself to publish, (MQTT topic, payload), not retained."""
         if self.sparkplug is None:
             return []
-        self.notes += self.sparkplug.due(now_us)
+        self._take_from_host(self.sparkplug.due(now_us))
         return self.sparkplug.orders(now_us)
 
     # What a server does beside; for whoever only takes in, nothing.

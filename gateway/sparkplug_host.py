@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 from gateway.foreign_frame import make_frame
 from gateway.identity import Identity
-from gateway.inbound import Foreign, Note
+from gateway.inbound import Foreign, Inbound, Note
 from gateway.limits import TokenBucket
 from gateway.presence import Presence
 from gateway.sender import Sender
@@ -23,7 +23,7 @@ from gateway.sparkplug_node import Arrived, Born, Died, Phase, SparkplugNode, Ta
 from gateway.sparkplug_table import DEVICES_MAX
 from headwater.batch import DeadLetter
 from headwater.errors import DecodeError
-from headwater.names import shard_of
+from headwater.names import DeviceTopic, shard_of
 from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_codec import SparkplugMetric, SparkplugPayload, decode_payload, encode_payload
 from headwater.sparkplug_schema import DataType
@@ -35,7 +35,7 @@ from headwater.sparkplug_topic import (
     parse_sparkplug_topic,
     state_topic,
 )
-from headwater.status import SIZE_MAX_BYTES, Status
+from headwater.status import SIZE_MAX_BYTES, Status, parse_status
 
 # Births that a node and its devices were told to send: no more than this many nodes a second, so that a gateway that
 # comes back to ten thousand of them is not buried.
@@ -80,6 +80,7 @@ class SparkplugHost:
     Attributes:
         name: the host's id, whose STATE the gateway publishes.
         counters: what happened, by short names.
+        inbound: native frames that messages carried; the caller empties it.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class SparkplugHost:
         self._asking: dict[tuple[str, str], None] = {}
         self._bucket = TokenBucket(REBIRTHS_PER_S_MAX, REBIRTHS_PER_S_MAX, 0)
         self.counters: Counter[str] = Counter()
+        self.inbound: list[Inbound] = []
 
     def state(self, now_us: int, *, online: bool) -> tuple[str, bytes]:
         """The host's own STATE message, to be retained."""
@@ -253,7 +255,7 @@ class SparkplugHost:
             if isinstance(one, Taken):
                 notes += self._taken(one, now_us)
             elif isinstance(one, Born):
-                notes += self._born(known, one.device, now_us)
+                notes += self._born(known, one, now_us)
             else:
                 notes += self._died(known, one.device, now_us)
         return notes
@@ -272,11 +274,32 @@ class SparkplugHost:
             self.counters["refused"] += number
             text = f"{number} of {values.count} metrics: {detail}" if number else detail
             notes.append(self._letter(topic, origin, reason, text, number, now_us))
+        if taken.has_frame:
+            self._admit_frame(topic, origin, arrived)
+            return notes
         if values.readings:
             frame = make_frame(topic.site, topic.device_name, values.readings, arrived.received_us, values.qualities)
             foreign = Foreign(frame, origin.payload, arrived.received_us, values.has_own_time, origin.is_repeated)
             notes.append(Note(shard_of(topic.site, topic.device_name, self._partitions), foreign))
         return self._owed(topic, origin, notes)
+
+    def _admit_frame(self, topic: SparkplugTopic, origin: Origin, arrived: Arrived[Origin]) -> None:
+        """Hands a native frame on as if it had come on its own topic: its identity is checked against the names here."""
+        site, device = topic.site, topic.device_name
+        shard = shard_of(site, device, self._partitions)
+        self.counters["frames"] += 1
+        self.inbound.append(
+            Inbound(
+                DeviceTopic(site, device, "frame"),
+                origin.mqtt_topic,
+                shard,
+                arrived.payload.frame,
+                arrived.received_us,
+                origin.session,
+                origin.ticket,
+                origin.is_repeated,
+            )
+        )
 
     def _owed(self, topic: SparkplugTopic, origin: Origin, notes: list[Note]) -> list[Note]:
         """Ties the acknowledgement of a message to the last of its notes; it is sent when that is durable."""
@@ -301,8 +324,19 @@ class SparkplugHost:
         site, name = topic.site, topic.device_name
         return site, name, shard_of(site, name, self._partitions)
 
-    def _born(self, known: _Known, device: str, now_us: int) -> list[Note]:
+    def _born(self, known: _Known, born: Born, now_us: int) -> list[Note]:
+        device = born.device
         site, name, shard = self._who(known, device)
+        if born.status:
+            try:
+                said = parse_status(born.status)
+                changes = self._presence.said(known.speaker, site, name, said, now_us)
+                return [
+                    *(Note(shard, status) for status in changes),
+                    Note(shard, (f"{site}/{name}".encode(), born.status)),
+                ]
+            except DecodeError:
+                self.counters["statuses_refused"] += 1
         changes = self._presence.heard(known.speaker, site, name, now_us)
         metrics = {
             one.metric: {"unit": one.unit, "lo": None, "hi": None, "reduction": "raw"}

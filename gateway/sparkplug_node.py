@@ -46,17 +46,19 @@ class Arrived(Generic[_O]):
 
 @dataclass(frozen=True, slots=True)
 class Taken(Generic[_O]):
-    """What became of a message."""
+    """What became of a message; with `has_frame` the native frame in it is to be admitted instead of its metrics."""
 
     arrived: Arrived[_O]
     values: Values
+    has_frame: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Born:
-    """The node ("") or a device of it was born."""
+    """The node ("") or a device of it was born; `status` is Headwater's own, see `SparkplugPayload`."""
 
     device: str
+    status: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +268,23 @@ class SparkplugNode(Generic[_O]):
             self._out.append(Taken(arrived, all_refused(arrived.payload, error.reason, error.detail)))
             return
         self._reborn_by_us.pop(device, None)
-        self._out.append(Born(device))
+        self._out.append(Born(device, arrived.payload.status))
         self._read(arrived, wrong)
 
     def _read(self, arrived: Arrived[_O], wrong: list[str] | None = None) -> None:
+        payload, is_birth = arrived.payload, wrong is not None
+        if payload.frame or (is_birth and payload.status):
+            # Of Headwater's own agent: its readings come as native frames.
+            has_frame = bool(payload.frame)
+            self._out.append(Taken(arrived, all_left_out(payload, LeftOutReason.FRAME), has_frame=has_frame))
+            return
         values = read_values(
-            self.table, arrived.topic.device, arrived.payload, arrived.received_us, in_doubt=self._in_doubt
+            self.table,
+            arrived.topic.device,
+            payload,
+            arrived.received_us,
+            in_doubt=self._in_doubt,
+            is_birth=is_birth,
         )
         if wrong:
             # A letter about definitions; the values themselves are counted as left out.

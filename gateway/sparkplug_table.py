@@ -26,6 +26,7 @@ class Definition:
         metric: what it is called here, "" where it can't be kept under a name.
         datatype, unit: as declared.
         time_us, value: its newest reading, -1 and NaN before the first.
+        born_as: the reading that its last birth told, which the node may also send as data.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Definition:
     unit: str = ""
     time_us: int = -1
     value: float = nan
+    born_as: tuple[int, float] = (-1, nan)
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class DeviceTable:
         definition = Definition(metric.name, called, metric.datatype, metric.unit)
         if before is not None:
             definition.time_us, definition.value = before.time_us, before.value
+            definition.born_as = before.born_as
         self.by_name[metric.name] = definition
         return definition
 

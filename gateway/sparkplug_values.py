@@ -9,7 +9,15 @@ from gateway.sparkplug_table import Definition, NodeTable
 from headwater.errors import DecodeError
 from headwater.quality import Quality
 from headwater.reasons import DeadLetterReason, LeftOutReason
-from headwater.sparkplug_codec import SparkplugMetric, SparkplugPayload, is_number, is_text, number_of
+from headwater.sparkplug_codec import (
+    QUALITY_BAD,
+    QUALITY_STALE,
+    SparkplugMetric,
+    SparkplugPayload,
+    is_number,
+    is_text,
+    number_of,
+)
 from headwater.sparkplug_schema import DataType
 from headwater.sparkplug_topic import is_control
 
@@ -30,6 +38,7 @@ class Values:
         historical: readings among them that are flagged as such.
         has_own_time: no reading took its time from the arrival.
         undeclared: metrics that said themselves what they are, but no birth did.
+        is_birth: the message is a birth.
     """
 
     readings: Readings = field(default_factory=dict)
@@ -40,6 +49,7 @@ class Values:
     historical: int = 0
     has_own_time: bool = True
     undeclared: int = 0
+    is_birth: bool = False
 
     def refuse(self, reason: DeadLetterReason, detail: str, metrics: int = 1) -> None:
         """Counts metrics as refused; the first detail of a reason stays."""
@@ -65,14 +75,20 @@ def all_left_out(payload: SparkplugPayload, reason: LeftOutReason) -> Values:
 
 
 def read_values(
-    table: NodeTable, device: str, payload: SparkplugPayload, received_us: int, *, in_doubt: bool
+    table: NodeTable,
+    device: str,
+    payload: SparkplugPayload,
+    received_us: int,
+    *,
+    in_doubt: bool = False,
+    is_birth: bool = False,
 ) -> Values:
     """Resolves and checks every metric of a message of a device, and notes the newest readings in the table.
 
     With `in_doubt` (a message before this one is missing) what an alias stands for may have changed: such readings are
     of quality UNCERTAIN_GAP.
     """
-    values = Values(count=len(payload.metrics))
+    values = Values(count=len(payload.metrics), is_birth=is_birth)
     for metric in payload.metrics:
         if is_control(metric.name):
             values.left_out[LeftOutReason.CONTROL] += 1
@@ -100,6 +116,15 @@ def _definition(table: NodeTable, device: str, metric: SparkplugMetric, values: 
         return None
     values.undeclared += 1
     return table.add(device, metric)
+
+
+def _quality(told: int | None, *, doubted: bool) -> Quality:
+    """The property Quality as a quality here: 0 is bad, 500 (stale) is uncertain, anything else is good."""
+    if told == QUALITY_BAD:
+        return Quality.BAD
+    if told == QUALITY_STALE:
+        return Quality.UNCERTAIN
+    return Quality.UNCERTAIN_GAP if doubted else Quality.GOOD
 
 
 def _left_out(metric: SparkplugMetric, definition: Definition) -> LeftOutReason | None:
@@ -139,7 +164,8 @@ def _read(
         values.refuse(DeadLetterReason.TIME_RANGE, f"{called!r}: {time_us} µs lies before 2000 or in the future")
         return
     series = values.readings.get(called, {})
-    if (time_us, value) == (definition.time_us, definition.value) or series.get(time_us) == value:
+    known = (definition.time_us, definition.value), definition.born_as
+    if (time_us, value) in known or series.get(time_us) == value:
         values.left_out[LeftOutReason.REPEAT] += 1
         return
     if time_us in series:
@@ -148,7 +174,9 @@ def _read(
     values.readings.setdefault(called, series)[time_us] = value
     values.historical += metric.is_historical
     values.has_own_time &= time_ms is not None
-    if doubted:
-        values.qualities[called, time_us] = Quality.UNCERTAIN_GAP
+    if (quality := _quality(metric.quality, doubted=doubted)) is not Quality.GOOD:
+        values.qualities[called, time_us] = quality
+    if values.is_birth:
+        definition.born_as = time_us, value
     if time_us >= definition.time_us:
         definition.time_us, definition.value = time_us, value

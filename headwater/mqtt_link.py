@@ -42,10 +42,11 @@ LinkEvent = LinkUp | LinkDown | LinkPuback | LinkMessage
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker publishes, retained, when the connection breaks."""
+    """What the broker publishes when the connection breaks."""
 
     mqtt_topic: str
     payload: bytes
+    retain: bool = True
 
 
 class MqttLink(Protocol):
@@ -60,8 +61,10 @@ class MqttLink(Protocol):
     def subscribe(self, mqtt_topics: tuple[str, ...]) -> None:
         """Asks for messages, QoS 1."""
 
-    def publish(self, mqtt_topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Sends with QoS 1 and returns the message's number; the caller keeps to the receive maximum.
+    def publish(self, mqtt_topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> int:
+        """Sends and returns the message's number; the caller keeps to the receive maximum.
+
+        With QoS 0 the `LinkPuback` says only that the message has left.
 
         Raises:
             ConnectError: the connection is gone; a LinkDown follows.

@@ -35,6 +35,7 @@ class LeftOutReason(StrEnum):
     NULL = "null"
     CONTROL = "control"  # bdSeq and the Node Control and Device Control metrics.
     NAME = "name"  # Its birth was told that this name is taken or impossible.
+    FRAME = "frame"  # The message carries the native frame that its metrics were made of; that is admitted.
     REPEAT = "repeat"  # The newest reading once more, as a birth after a birth says it.
 
 

@@ -13,7 +13,7 @@ from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_schema import DataType, PayloadMessage, PropertySetMessage, ProtobufError
 
 SIZE_MAX_BYTES = 512 * 1024
-METRICS_MAX = 8_192
+METRICS_MAX = 16_384
 NAME_BYTES_MAX = 512
 PROPERTIES_BYTES_MAX = 16 * 1024
 PROPERTIES_MAX = 64
@@ -30,6 +30,7 @@ _BITS = {
     DataType.UINT32: 32,
     DataType.UINT64: 64,
 }
+QUALITY_BAD, QUALITY_GOOD, QUALITY_STALE = 0, 192, 500
 _SIGNED = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
 _NUMBERS = frozenset({*_BITS, DataType.FLOAT, DataType.DOUBLE, DataType.BOOLEAN})
 _TEXTS = frozenset({DataType.STRING, DataType.TEXT, DataType.UUID})
@@ -49,6 +50,7 @@ class SparkplugMetric:
         field: which alternative held it, "" where none did.
         is_historical, is_null: as flagged; a metric without any value counts as null.
         unit: the property engUnit, "" where there is none.
+        quality: the property Quality, None where there is none: 192 good, 0 bad, 500 stale.
     """
 
     name: str
@@ -60,15 +62,25 @@ class SparkplugMetric:
     is_historical: bool = False
     is_null: bool = False
     unit: str = ""
+    quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SparkplugPayload:
-    """A payload; `seq` and `time_ms` are None where absent."""
+    """A payload.
+
+    Attributes:
+        time_ms, seq: None where absent.
+        metrics: in order.
+        frame, status: extensions of Headwater's own agents: the native frame that the metrics were made of, and the
+            status message that goes with a birth; b"" from everybody else.
+    """
 
     time_ms: int | None
     seq: int | None
     metrics: tuple[SparkplugMetric, ...] = ()
+    frame: bytes = b""
+    status: bytes = b""
 
 
 def is_number(datatype: DataType) -> bool:
@@ -146,6 +158,8 @@ def decode_payload(data: bytes) -> SparkplugPayload:
         message.timestamp if message.HasField("timestamp") else None,
         seq,
         tuple(_read_metric(metric) for metric in message.metrics),
+        message.frame,
+        message.status,
     )
 
 
@@ -169,7 +183,7 @@ def _read_metric(metric: Any) -> SparkplugMetric:
         field,
         metric.is_historical,
         metric.is_null or not field,
-        _unit(metric.properties) if metric.HasField("properties") else "",
+        *(_properties(metric.properties) if metric.HasField("properties") else ()),
     )
 
 
@@ -182,10 +196,11 @@ def _text(data: bytes, size_max_bytes: int, what: str) -> str:
         raise DecodeError(DeadLetterReason.PARSE, f"{what} is not UTF-8") from error
 
 
-def _unit(data: bytes) -> str:
-    """The property engUnit of a property set; sets that are too large, or no sets, tell none."""
+def _properties(data: bytes) -> tuple[str, int | None]:
+    """The properties engUnit and Quality of a property set; one that is too large tells none."""
+    unit, quality = "", None
     if len(data) > PROPERTIES_BYTES_MAX:
-        return ""
+        return unit, quality
     try:
         message: Any = PropertySetMessage.FromString(data)
     except ProtobufError as error:
@@ -193,10 +208,13 @@ def _unit(data: bytes) -> str:
     if len(message.keys) != len(message.values):
         raise DecodeError(DeadLetterReason.SCHEMA, "a property set with unequal numbers of keys and values")
     for key, value in zip(message.keys[:PROPERTIES_MAX], message.values[:PROPERTIES_MAX], strict=True):
-        if key == b"engUnit" and value.WhichOneof("value") == "string_value":
-            unit = _text(value.string_value, 4 * UNIT_CHARS_MAX, "engUnit")
-            return unit if len(unit) <= UNIT_CHARS_MAX and unit.isprintable() else ""
-    return ""
+        field = value.WhichOneof("value")
+        if key == b"engUnit" and field == "string_value":
+            text = _text(value.string_value, NAME_BYTES_MAX, "engUnit")
+            unit = text if len(text) <= UNIT_CHARS_MAX and text.isprintable() else ""
+        elif key == b"Quality" and field in {"int_value", "long_value"}:
+            quality = int(getattr(value, field))
+    return unit, quality
 
 
 def encode_payload(payload: SparkplugPayload) -> bytes:
@@ -211,6 +229,10 @@ def encode_payload(payload: SparkplugPayload) -> bytes:
     if payload.seq is not None:
         message.seq = payload.seq
     _write_metrics(message.metrics, payload.metrics)
+    if payload.frame:
+        message.frame = payload.frame
+    if payload.status:
+        message.status = payload.status
     return bytes(message.SerializeToString())
 
 
@@ -233,8 +255,16 @@ def _write_metrics(target: Any, metrics: Iterable[SparkplugMetric]) -> None:
             # A kind that is not kept is written as empty bytes.
             value = metric.raw.encode() if isinstance(metric.raw, str) else metric.raw
             setattr(written, metric.field, b"" if value is None else value)
-        if metric.unit:
-            properties: Any = PropertySetMessage()
-            properties.keys.append(b"engUnit")
-            properties.values.add(type=DataType.STRING, string_value=metric.unit.encode())
-            written.properties = properties.SerializeToString()
+        if metric.unit or metric.quality is not None:
+            written.properties = _property_set(metric)
+
+
+def _property_set(metric: SparkplugMetric) -> bytes:
+    properties: Any = PropertySetMessage()
+    if metric.unit:
+        properties.keys.append(b"engUnit")
+        properties.values.add(type=DataType.STRING, string_value=metric.unit.encode())
+    if metric.quality is not None:
+        properties.keys.append(b"Quality")
+        properties.values.add(type=DataType.INT32, int_value=metric.quality)
+    return bytes(properties.SerializeToString())

@@ -99,6 +99,9 @@ MESSAGES: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("seq", 3, "uint64"),
         ("uuid", 4, "bytes"),
         ("body", 5, "bytes"),
+        # From 6 on the numbers are free for extensions; others pass over what they don't know.
+        ("frame", 1000, "bytes"),
+        ("status", 1001, "bytes"),
     ),
 }
 

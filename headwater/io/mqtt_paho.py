@@ -52,7 +52,7 @@ class PahoLink:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         if will is not None:
-            client.will_set(will.mqtt_topic, will.payload, qos=1, retain=True)
+            client.will_set(will.mqtt_topic, will.payload, qos=1, retain=will.retain)
         if broker.username:
             client.username_pw_set(broker.username, read_secret(broker.password_file))
         if scheme == "mqtts":
@@ -92,9 +92,9 @@ class PahoLink:
         if self._client.subscribe([(mqtt_topic, 1) for mqtt_topic in mqtt_topics])[0] != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise ConnectError(f"{self._host}: the connection is gone")
 
-    def publish(self, mqtt_topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Sends with QoS 1 and returns the message's number."""
-        info = self._client.publish(mqtt_topic, payload, qos=1, retain=retain)
+    def publish(self, mqtt_topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> int:
+        """Sends and returns the message's number."""
+        info = self._client.publish(mqtt_topic, payload, qos=qos, retain=retain)
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN):
             raise ConnectError(f"{self._host}: {info.rc.name}")
         return info.mid

@@ -71,6 +71,7 @@ class Calls:
         self.heard: list[Any] = []
         self.client: Any = None
         self.node: Any = None
+        self._connects = 0
         self._connected = threading.Event()
 
     def _metric(self, name: str, kind: str, value: Any, time_ms: int = 0, *, historical: bool = False) -> Any:
@@ -106,12 +107,26 @@ class Calls:
         self.node.disconnect()
 
     def host_up(self, port: int, patterns: list[str]) -> None:
-        self.client = self.psp.Client()
-        self.client.connect("127.0.0.1", port=port, callback=lambda _client: self._connected.set())
+        self.client = self.psp.Client(
+            client_options=self.psp.ClientOptions(reconnection_delay_min=1, reconnection_delay_max=1)
+        )
+        self.client.connect("127.0.0.1", port=port, callback=self._up)
         assert self._connected.wait(40)
         for pattern in patterns:
             topic = self.psp.Topic.from_str(pattern)
             self.client.subscribe(topic, self.psp.QoS.AT_LEAST_ONCE, self._message)
+
+    def _up(self, _client: Any) -> None:
+        self._connects += 1
+        self._connected.set()
+
+    def connects(self) -> int:
+        return self._connects
+
+    def state(self, host: str, online: bool) -> None:
+        payload = self.psp.State(timestamp=self.psp.get_current_timestamp(), online=online)
+        topic = self.psp.Topic.from_str(f"spBv1.0/STATE/{host}")
+        self.client.publish(self.psp.Message(topic=topic, payload=payload, qos=self.psp.QoS.AT_LEAST_ONCE, retain=True))
 
     def command(self, topic: str, metrics: list[Any]) -> None:
         payload = self.psp.NCmd(self.psp.get_current_timestamp(), tuple(self._metric(*metric) for metric in metrics))

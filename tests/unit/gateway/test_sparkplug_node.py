@@ -1,6 +1,7 @@
 """One Sparkplug node: births, deaths, sequence numbers, reordering, doubt, and what becomes of every metric."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,3 +312,29 @@ def test_what_waits_is_bounded() -> None:
 def test_messages_without_a_seq_are_taken_as_they_come() -> None:
     node = born()
     assert len(node.take(arrived(NDATA, payload(None, (by_alias(1, 2.0, time_ms=later(1)),))))) == 1
+
+
+def test_the_value_of_a_birth_that_comes_once_more_as_data_is_one_reading() -> None:
+    node = born()
+    newer = (by_alias(1, 9.0, time_ms=later(50)), by_alias(1, 1.0))
+    (got,) = values(node.take(arrived(NDATA, payload(1, newer))))
+    assert (got.readings, got.left_out) == ({"Speed": {NOW_US + 50_000: 9.0}}, Counter({LeftOutReason.REPEAT: 1}))
+
+
+@pytest.mark.parametrize(("told", "quality"), [(0, Quality.BAD), (500, Quality.UNCERTAIN), (192, None), (7, None)])
+def test_the_property_quality_is_the_readings_quality(told: int, quality: Quality | None) -> None:
+    node = born()
+    (got,) = values(node.take(arrived(NDATA, payload(1, (by_alias(1, 2.0, time_ms=later(1), quality=told),)))))
+    assert got.qualities == ({} if quality is None else {("Speed", NOW_US + 1000): quality})
+
+
+def test_a_native_frame_in_a_message_takes_the_place_of_its_metrics() -> None:
+    node = born()
+    told = replace(payload(1, (by_alias(1, 2.0, time_ms=later(1)),)), frame=b"frame")
+    (taken,) = node.take(arrived(NDATA, told))
+    assert isinstance(taken, Taken)
+    assert taken.has_frame
+    assert (taken.values.reading_count, taken.values.left_out) == (0, Counter({LeftOutReason.FRAME: 1}))
+    again = replace(payload(0, (bdseq(3), number("Speed", 7.0, 1)), later(9)), status=b"{}")
+    (birth,) = values(node.take(arrived(NBIRTH, again)))
+    assert birth.left_out == Counter({LeftOutReason.FRAME: 2})
