@@ -5,24 +5,26 @@
                             state and offsets  └────┘ snapshot, only where Flink cuts a checkpoint
 
 Flink keeps state and offsets of one moment together, so a restored host gets the very records that follow its state and
-gives the same results again, byte for byte. A record that the state already holds gives nothing.
+gives the same results again, byte for byte. A record from before them tells that the log went back, and is refused.
 """
 
 import struct
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cloud_processor.gathered import Gathered
 from cloud_processor.host_alerts import log_replaced, log_trimmed
 from cloud_processor.settings import ProcessorSettings
 from cloud_processor.topology import build_task
 from headwater import log_topics
+from headwater.errors import CorruptStateError
 from headwater.ports import LogRecord
 from headwater.results import Results
 from headwater.results_arrow import results_to_arrow
 from headwater.snapshot import pack, unpack
 
 STATE_VERSION: Final = 1
-# What stands in front of a record's value and of a results record: shard, offset, timestamp in ms (Kafka's unit).
+# What stands in front of a record's value and of its results: shard, offset, timestamp_us.
 FRAME: Final = struct.Struct(">iqq")
 
 
@@ -32,9 +34,22 @@ def record_from_frame(framed: bytes) -> LogRecord:
     >>> record_from_frame(FRAME.pack(3, 41, 1700) + b"value").offset
     41
     """
-    shard, offset, timestamp_ms = FRAME.unpack_from(framed)
-    value = framed[FRAME.size :]
-    return LogRecord(log_topics.READINGS, shard, b"", value, timestamp_ms * 1000, offset=offset)
+    shard, offset, timestamp_us = FRAME.unpack_from(framed)
+    return LogRecord(log_topics.READINGS, shard, b"", framed[FRAME.size :], timestamp_us, offset=offset)
+
+
+def host_for(settings: Mapping[str, Any], framed: bytes) -> "ShardHost":
+    """Makes the host of the shard that a framed record belongs to.
+
+    Args:
+        settings: {"processor": the table `[processor]`, "incarnation", "run", "instance"}, as JSON has it.
+        framed: any of its records.
+    """
+    shard = FRAME.unpack_from(framed)[0]
+    processor = ProcessorSettings.model_validate(settings["processor"])
+    return ShardHost(
+        processor, shard, incarnation=settings["incarnation"], run=settings["run"], instance=settings["instance"]
+    )
 
 
 class ShardHost:
@@ -63,8 +78,12 @@ class ShardHost:
         """Offset of the record that it expects next."""
         return self._task.position
 
-    def step(self, record: LogRecord) -> bytes | None:
-        """Takes in one record and returns its results as Arrow; None if the state holds it already."""
+    def step(self, record: LogRecord) -> list[bytes]:
+        """Takes in one record and returns its results as Arrow.
+
+        Raises:
+            CorruptStateError: the record lies before those that the state holds.
+        """
         task, found = self._task, Gathered()
         if self._replaced:
             found.tables.append(
@@ -72,13 +91,21 @@ class ShardHost:
             )
             self._replaced = ""
         elif self._has_begun and record.offset < task.position:
-            return None
+            raise CorruptStateError(
+                f"shard {task.shard}: record {record.offset} came where {task.position} was expected: the log was replaced "
+                "or lost its end; headwater flink stop, then submit (--fresh if it goes on to fail)"
+            )
         elif self._has_begun and record.offset > task.position:
             found.tables.append(log_trimmed(self._instance, task.shard, task.position, record))
         self._has_begun = True
         stepped = found.step(task, record, self._incarnation)
-        results = Results(found.write(), self._run, stepped.made_us, stepped.counters)
+        source = (self._incarnation, record.log_topic, record.partition)
+        results = Results(found.write(), source, task.position, 0, self._run, stepped.made_us, stepped.counters)
         return results_to_arrow(results, (record.value,) if stepped.is_whole else None)
+
+    def step_frame(self, framed: bytes) -> list[bytes]:
+        """The same for a framed record; each of its results comes with the same frame in front."""
+        return [framed[: FRAME.size] + results for results in self.step(record_from_frame(framed))]
 
     def snapshot(self) -> bytes:
         """All of its state."""

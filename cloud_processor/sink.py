@@ -30,21 +30,20 @@ _log = logging.getLogger(__name__)
 
 
 class _Partition:
-    """Where one partition of the results was read to, and which readings were applied from it."""
+    """Where one partition of the results was read to, and up to which (position, part) of which log they were applied."""
 
     def __init__(self) -> None:
         self.next_offset = 0
-        self.run = ""
-        self.applied: dict[tuple[str, str, int], int] = {}
+        self.history: tuple[str, ...] = ()
+        self.applied = (0, 0)
 
     def is_new(self, results: Results) -> bool:
         """Tells whether results go beyond what was applied, and notes that they are now."""
-        if results.run != self.run:
-            self.run, self.applied = results.run, {}
-        positions = results.write.positions
-        if all(position <= self.applied.get(place, 0) for place, position in positions.items()):
+        history = (results.run, results.source[0])
+        mark = (results.position, results.part)
+        if history == self.history and mark <= self.applied:
             return False
-        self.applied = dict(positions)
+        self.history, self.applied = history, mark
         return True
 
 
@@ -59,7 +58,7 @@ class Sink:
         clock: for pauses, checkpoint intervals and latencies, never for rows.
 
     Raises:
-        SettingsError: there are checkpoints of more partitions than the settings tell.
+        SettingsError: there are checkpoints of other partitions than the settings tell.
     """
 
     def __init__(
@@ -67,24 +66,24 @@ class Sink:
     ) -> None:
         self._settings = settings
         self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
-        self._partitions = {number: _Partition() for number in range(settings.partitions)}
+        self._partitions = {number: _Partition() for number in settings.own_shards}
         self._pending: StoreWrite | None = None
         self._pending_records = 0
         self._load = Load(clock.monotonic_us())
         self._is_dirty = False
-        self._next = 0
+        self._turn = 0
         self._incarnation = ""
         self._results_repeated = 0
         for number, data in checkpoints.load().items():
             if number not in self._partitions:
                 raise SettingsError(
-                    f"processor.partitions = {settings.partitions}, but the sink's state holds partition {number}: "
-                    "set it to what the gateway and the log have always had"
+                    f"the sink's state holds partition {number}, and processor.partitions = {settings.partitions} and "
+                    f"processor.shards = {settings.shards!r} don't: set them to what they were"
                 )
             state = unpack(data, STATE_VERSION)
             partition = self._partitions[number]
-            partition.next_offset, partition.run = state["next_offset"], state["run"]
-            partition.applied = {(log_, topic, at): position for log_, topic, at, position in state["applied"]}
+            partition.next_offset, partition.history = state["next_offset"], tuple(state["history"])
+            partition.applied = (state["position"], state["part"])
             self._incarnation = state["incarnation"]
 
     def run(self, stop: threading.Event) -> None:
@@ -115,8 +114,9 @@ class Sink:
                 {
                     "incarnation": self._incarnation,
                     "next_offset": partition.next_offset,
-                    "run": partition.run,
-                    "applied": [[*place, position] for place, position in partition.applied.items()],
+                    "history": list(partition.history),
+                    "position": partition.applied[0],
+                    "part": partition.applied[1],
                 },
             )
             for number, partition in self._partitions.items()
@@ -144,18 +144,18 @@ class Sink:
         incarnation = self._log.incarnation
         if incarnation != self._incarnation:
             self._begin_log(incarnation)
-        for step in range(settings.partitions):
+        numbers = list(self._partitions)
+        for number in numbers[self._turn :] + numbers[: self._turn]:
             left = settings.records_max - records_read
             if left <= 0 or found.readings >= settings.readings_max:
                 break
-            number = (self._next + step) % settings.partitions
+            self._turn = (self._turn + 1) % len(numbers)
             partition = self._partitions[number]
             for record in self._log.read(log_topics.RESULTS, number, partition.next_offset, left):
                 self._take(partition, record, found)
                 records_read += 1
                 if found.readings >= settings.readings_max:
                     break
-        self._next = (self._next + 1) % settings.partitions
         self._pending_records = records_read
         if records_read:
             self._is_dirty = True

@@ -6,7 +6,8 @@
                                          accounts      an Arrow IPC stream, a row per device and epoch
                                          dead_letters  an Arrow IPC stream, a row each
 
-Positions, run, time and counters travel as JSON in the metadata of the outer schema. Every float keeps its bits.
+Source, position, run, time and counters travel as JSON in the metadata of the outer schema. Every float keeps its bits.
+What one record gave is cut into several streams where it is large, because a log takes records of bounded size.
 """
 
 import json
@@ -34,39 +35,69 @@ from headwater.task import StepCounters
 
 FORMAT: Final = b"1"
 FORMAT_KEY: Final = b"headwater.results"
+BYTES_MAX: Final = 4 * 1024 * 1024
+ROWS_MAX: Final = 8_192
 META_KEY: Final = b"headwater.meta"
 SCHEMA: Final = pa.schema(
     [pa.field("kind", pa.string(), nullable=False), pa.field("body", pa.binary(), nullable=False)]
 )
 
 
-def results_to_arrow(results: Results, telemetry: Sequence[bytes] | None = None) -> bytes:
-    """Writes results as one Arrow IPC stream.
+def results_to_arrow(
+    results: Results, telemetry: Sequence[bytes] | None = None, *, bytes_max: int = BYTES_MAX
+) -> list[bytes]:
+    """Writes results as Arrow IPC streams, most often one.
 
     Args:
-        results: all of it.
+        results: all that the record gave, as part 0.
         telemetry: the batches of `results.write.telemetry` as `batch_to_arrow` writes them, where the caller has them;
             an untouched batch then keeps the bytes that it came in.
+        bytes_max: a stream is cut between tables (of at most ROWS_MAX rows) before it grows beyond; one that holds a
+            single batch may be as large as that batch was in its own log.
     """
     write = results.write
     if telemetry is None:
         telemetry = [batch_to_arrow(batch, compression="lz4") for batch in write.telemetry]
     assert len(telemetry) == len(write.telemetry), "telemetry as bytes is not the telemetry of the write"
-    parts = [("telemetry", body) for body in telemetry]
-    parts += [("points", _stream(*points_to_arrow(table))) for table in write.tables]
-    if write.accounts:
-        parts.append(("accounts", _stream(ACCOUNTS, record_columns(ACCOUNTS, write.accounts))))
-    if write.dead_letters:
-        parts.append(("dead_letters", _stream(DEAD_LETTERS, record_columns(DEAD_LETTERS, write.dead_letters))))
+    tables = [("telemetry", body) for body in telemetry]
+    for table in write.tables:
+        schema, arrays = points_to_arrow(table)
+        tables += [("points", _stream(schema, part)) for part in _cut(arrays)]
+    for kind, schema, records in (
+        ("accounts", ACCOUNTS, write.accounts),
+        ("dead_letters", DEAD_LETTERS, write.dead_letters),
+    ):
+        if records:
+            tables += [(kind, _stream(schema, part)) for part in _cut(record_columns(schema, records))]
+    parts: list[list[tuple[str, bytes]]] = [[]]
+    size = 0
+    for kind, body in tables:
+        if parts[-1] and size + len(body) > bytes_max:
+            parts.append([])
+            size = 0
+        parts[-1].append((kind, body))
+        size += len(body)
+    return [_part_to_arrow(results, part, number, len(parts)) for number, part in enumerate(parts)]
+
+
+def _part_to_arrow(results: Results, part: list[tuple[str, bytes]], number: int, count: int) -> bytes:
     meta = {
+        "source": results.source,
+        "position": results.position,
+        "part": number,
+        "is_last": number == count - 1,
         "run": results.run,
         "made_us": results.made_us,
-        "positions": [[*place, next_offset] for place, next_offset in write.positions.items()],
-        "counters": asdict(results.counters),
+        "counters": asdict(results.counters if number == 0 else StepCounters()),
     }
     schema = SCHEMA.with_metadata({FORMAT_KEY: FORMAT, META_KEY: json.dumps(meta, separators=(",", ":")).encode()})
-    kinds, bodies = [kind for kind, _ in parts], [body for _, body in parts]
+    kinds, bodies = [kind for kind, _ in part], [body for _, body in part]
     return _stream(schema, [pa.array(kinds, pa.string()), pa.array(bodies, pa.binary())])
+
+
+def _cut(arrays: list[Any]) -> list[list[Any]]:
+    """Cuts columns into parts of at most ROWS_MAX rows."""
+    return [[array.slice(at, ROWS_MAX) for array in arrays] for at in range(0, len(arrays[0]), ROWS_MAX)]
 
 
 def results_from_arrow(data: bytes | memoryview) -> Results:
@@ -97,8 +128,8 @@ def results_from_arrow(data: bytes | memoryview) -> Results:
             raise DecodeError(DeadLetterReason.SCHEMA, f"a table of kind {kind[:40]!r}")
         readers[kind](memoryview(bodies[row].as_buffer()))
     meta = _read_meta(known.get(META_KEY, b""))
-    write = StoreWrite(tuple(telemetry), tuple(tables), tuple(accounts), tuple(letters), meta.pop("positions"))
-    return Results(write, **meta)
+    positions = {meta["source"]: meta["position"]} if meta.pop("is_last") else {}
+    return Results(StoreWrite(tuple(telemetry), tuple(tables), tuple(accounts), tuple(letters), positions), **meta)
 
 
 def _stream(schema: Any, arrays: list[Any]) -> bytes:
@@ -128,13 +159,17 @@ def _read_meta(text: bytes) -> dict[str, Any]:
     names = [field.name for field in fields(StepCounters)]
     try:
         meta = json.loads(text)
+        log, log_topic, shard = meta["source"]
+        found = {name: meta[name] for name in ("position", "part", "is_last", "run", "made_us")}
         counted = [meta["counters"][name] for name in names]
-        positions = {(str(log), str(log_topic), shard): at for log, log_topic, shard, at in meta["positions"]}
-        run, made_us = meta["run"], meta["made_us"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DecodeError(DeadLetterReason.PARSE, f"metadata of results: {type(error).__name__}") from error
-    numbers = [*counted, made_us, *positions.values(), *(place[2] for place in positions)]
-    if not isinstance(run, str) or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+    numbers = [*counted, shard, found["position"], found["part"], found["made_us"]]
+    if (
+        not all(isinstance(word, str) for word in (log, log_topic, found["run"]))
+        or not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+        or type(found["is_last"]) is not bool
+    ):
         raise DecodeError(DeadLetterReason.SCHEMA, "metadata of results has a field out of range")
     counters = StepCounters(**dict(zip(names, counted, strict=True)))
-    return {"run": run, "made_us": made_us, "counters": counters, "positions": positions}
+    return {**found, "source": (log, log_topic, shard), "counters": counters}

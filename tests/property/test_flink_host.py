@@ -2,11 +2,13 @@
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from shard_logs import random_log, records
 
+import cloud_processor.flink_host
 from cloud_processor.flink_host import FRAME, ShardHost, record_from_frame
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
@@ -17,6 +19,7 @@ from headwater.errors import ConnectError, CorruptStateError
 from headwater.io.log_memory import MemoryLog
 from headwater.io.store_memory import MemoryStore
 from headwater.ports import LogRecord
+from headwater.results_arrow import results_from_arrow, results_to_arrow
 from headwater.testing import ManualClock
 
 SETTINGS = ProcessorSettings(partitions=2, windows=("10s", "1m/10s", "session:7s"), allowed_lateness="1h", health_baseline=10)  # fmt: skip
@@ -63,9 +66,9 @@ class Engine:
     def advance(self, shard: int) -> bool:
         found = self.log.read(log_topics.READINGS, shard, self.offsets[shard], 1)
         for record in found:
-            framed = FRAME.pack(shard, record.offset, record.timestamp_us // 1000) + record.value
+            framed = FRAME.pack(shard, record.offset, record.timestamp_us) + record.value
             self.offsets[shard] = record.offset + 1
-            if results := self.hosts[shard].step(record_from_frame(framed)):
+            for results in self.hosts[shard].step(record_from_frame(framed)):
                 self.log.append([LogRecord(log_topics.RESULTS, shard, b"", results, 0)])
         return bool(found)
 
@@ -86,11 +89,11 @@ def recorded(seed: int, *, damaged: bool = False) -> MemoryLog:
         for number, batch in enumerate(batches):
             named = replace(batch, devices=tuple((site, f"{name}-{shard}") for site, name in batch.devices))
             value = b"no arrow" if damaged and number == 4 else batch_to_arrow(named)
-            log.append([LogRecord(log_topics.READINGS, shard, b"", value, batch.made_us // 1000 * 1000)])
+            log.append([LogRecord(log_topics.READINGS, shard, b"", value, batch.made_us)])
     return log
 
 
-def whole_ms(store: MemoryStore) -> tuple:
+def content(store: MemoryStore) -> tuple:
     return (
         store.frames,
         {name: sorted(repr(row) for row in rows.items()) for name, rows in store.points.items()},
@@ -106,7 +109,7 @@ def embedded(settings: ProcessorSettings, log: MemoryLog) -> tuple:
     processor = Processor(settings, log, store, Drawer(), ManualClock(0), "test")
     while processor.step_once():
         pass
-    return whole_ms(store)
+    return content(store)
 
 
 def drain(sink: Sink) -> None:
@@ -143,7 +146,7 @@ def test_killed_at_random_records_it_stores_what_the_embedded_runner_stores(seed
     drain(sink)
     assert kills
     assert log.end(log_topics.RESULTS, 0) > log.end(log_topics.READINGS, 0)
-    assert whole_ms(store) == expected
+    assert content(store) == expected
 
 
 def test_a_kill_after_each_single_record_gives_the_same_results_again_byte_for_byte() -> None:
@@ -165,14 +168,15 @@ def test_a_kill_after_each_single_record_gives_the_same_results_again_byte_for_b
     assert [record.value for record in other.log.read(log_topics.RESULTS, 0, 0, count)] == written
 
 
-def test_a_record_that_the_state_holds_gives_nothing() -> None:
+def test_a_log_that_goes_back_is_refused_and_nothing_of_it_is_taken() -> None:
     log = recorded(8)
     engine = Engine(SETTINGS, log)
     for _ in range(3):
         engine.advance(0)
     state = engine.hosts[0].snapshot()
     engine.offsets[0] = 1
-    engine.advance(0)
+    with pytest.raises(CorruptStateError, match="record 1 came where 3 was expected"):
+        engine.advance(0)
     assert log.end(log_topics.RESULTS, 0) == 3
     assert engine.hosts[0].snapshot() == state
 
@@ -194,7 +198,7 @@ def test_trimmed_records_are_told_as_the_embedded_runner_tells_them() -> None:
     store = MemoryStore()
     drain(sink_on(log, store))
     assert sum(key[2].startswith("log-trimmed") for key in store.points["alert"]) == 2
-    assert whole_ms(store) == whole_ms(processor_store)
+    assert content(store) == content(processor_store)
 
 
 def test_another_log_begins_where_it_begins_and_is_told() -> None:
@@ -238,8 +242,27 @@ def test_a_store_that_is_away_gets_the_same_write_again_and_a_sink_goes_on_where
     stop = threading.Event()
     stop.set()
     sink.run(stop)
-    assert whole_ms(store) == embedded(SETTINGS, log)
+    assert content(store) == embedded(SETTINGS, log)
     assert sink_on(log, store, drawer).step_once() == 0
+
+
+def test_large_results_are_cut_and_stored_whole_whichever_part_a_kill_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = recorded(13)
+    expected = embedded(SETTINGS, log)
+    monkeypatch.setattr(cloud_processor.flink_host, "results_to_arrow", partial(results_to_arrow, bytes_max=3_000))
+    engine = Engine(SETTINGS, log)
+    engine.finish()
+    parts = log.read(log_topics.RESULTS, 0, 0, 10_000)
+    assert len(parts) > 1.5 * log.end(log_topics.READINGS, 0)
+    for cut in range(0, len(parts), 3):
+        # A kill in the middle of a record's parts: what was written stays, and the record is written whole again.
+        torn, store = MemoryLog("a1"), MemoryStore()
+        position = results_from_arrow(parts[cut].value).position
+        again = [r for r in parts if results_from_arrow(r.value).position >= position]
+        others = log.read(log_topics.RESULTS, 1, 0, 10_000)
+        torn.append([*parts[: cut + 1], *again, *others])
+        drain(sink_on(torn, store))
+        assert content(store) == expected
 
 
 def test_results_that_cannot_be_read_are_dead_letters() -> None:

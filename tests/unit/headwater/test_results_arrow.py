@@ -16,7 +16,7 @@ from headwater.errors import DecodeError
 from headwater.points import DeviceAccount, PointTable, StoreWrite, tag_column
 from headwater.reasons import DeadLetterReason
 from headwater.results import Results
-from headwater.results_arrow import FORMAT_KEY, META_KEY, SCHEMA, results_from_arrow, results_to_arrow
+from headwater.results_arrow import FORMAT_KEY, META_KEY, ROWS_MAX, SCHEMA, results_from_arrow, results_to_arrow
 from headwater.task import StepCounters
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "property"))
@@ -24,12 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "property"))
 import shard_logs
 
 ACCOUNT = DeviceAccount("s", "d", (1 << 64) - 1, 5, ((7, 9), (12, 12)), 12, 8, 1, 0, 3, 0, 99, 1, 2, 3, 4, 5)
+SOURCE = ("a1", "headwater.readings", 3)
 LETTER = DeadLetter(5, DeadLetterReason.PARSE, "processor", "headwater.readings/0/3", "no", payload=b"\x00\xff")
 
 
-def small(**changes: object) -> Results:
-    write = StoreWrite(accounts=(ACCOUNT,), dead_letters=(LETTER,), positions={("a1", "headwater.readings", 3): 41})
-    return Results(**({"write": write, "run": "r1", "made_us": 9, "counters": StepCounters(frames=2)} | changes))  # type: ignore[arg-type]
+def small() -> Results:
+    write = StoreWrite(accounts=(ACCOUNT,), dead_letters=(LETTER,), positions={SOURCE: 41})
+    return Results(write, SOURCE, 41, 0, "r1", 9, StepCounters(frames=2))
+
+
+def single(write: StoreWrite, telemetry: tuple[bytes, ...] | None = None) -> bytes:
+    (data,) = results_to_arrow(Results(write, SOURCE, 41), telemetry)
+    return data
 
 
 def same_table(one: PointTable, other: PointTable) -> bool:
@@ -59,11 +65,12 @@ def test_all_that_a_task_gives_comes_back_bit_for_bit(seed: int) -> None:
     for offset, batch in enumerate(shard_logs.records(rng, shard_logs.random_log(rng, frames=60), 9)):
         result = task.step(batch, offset)
         write = shard_logs.written(task, result)
-        found = results_from_arrow(results_to_arrow(Results(write, "r1", batch.made_us, result.counters)))
+        (data,) = results_to_arrow(Results(write, SOURCE, offset + 1, 0, "r1", batch.made_us, result.counters))
+        found = results_from_arrow(data)
         assert (found.run, found.made_us, found.counters) == ("r1", batch.made_us, result.counters)
         assert found.write.accounts == write.accounts
         assert found.write.dead_letters == write.dead_letters
-        assert found.write.positions == write.positions
+        assert found.write.positions == {SOURCE: offset + 1}
         assert len(found.write.tables) == len(write.tables)
         assert all(map(same_table, found.write.tables, write.tables))
         assert [batch_to_arrow(b) for b in found.write.telemetry] == [batch_to_arrow(b) for b in write.telemetry]
@@ -85,19 +92,19 @@ def test_floats_keep_their_bits_and_flags_and_texts_their_kinds() -> None:
             "firmware": np.array(["", "é", "1", "2"], object),
         },
     )
-    (found,) = results_from_arrow(results_to_arrow(Results(StoreWrite(tables=(table,))))).write.tables
+    (found,) = results_from_arrow(single(StoreWrite(tables=(table,)))).write.tables
     assert same_table(found, table)
 
 
 def test_accounts_and_dead_letters_come_back_whole() -> None:
-    found = results_from_arrow(results_to_arrow(small()))
+    found = results_from_arrow(results_to_arrow(small())[0])
     assert found.write.accounts == (ACCOUNT,)
     assert found.write.dead_letters == (LETTER,)
-    assert found.write.positions == {("a1", "headwater.readings", 3): 41}
+    assert found.write.positions == {SOURCE: 41}
 
 
 def test_any_arrow_reader_reads_them() -> None:
-    with pa.ipc.open_stream(results_to_arrow(small())) as stream:
+    with pa.ipc.open_stream(results_to_arrow(small())[0]) as stream:
         table = stream.read_all()
     assert table.column("kind").to_pylist() == ["accounts", "dead_letters"]
     with pa.ipc.open_stream(table.column("body")[0].as_py()) as stream:
@@ -108,10 +115,28 @@ def test_an_untouched_batch_keeps_its_bytes() -> None:
     rng = np.random.default_rng(5)
     batch = shard_logs.records(rng, shard_logs.random_log(rng), 9)[0]
     data = batch_to_arrow(batch)
-    written = results_to_arrow(Results(StoreWrite((batch,))), (data,))
-    assert data in written
+    assert data in single(StoreWrite((batch,)), (data,))
     with pytest.raises(AssertionError):
-        results_to_arrow(Results(StoreWrite((batch,))), ())
+        single(StoreWrite((batch,)), ())
+
+
+def test_large_results_are_cut_between_tables_and_large_tables_between_rows() -> None:
+    n = 3 * ROWS_MAX - 5
+    fields = {"value": np.arange(float(n)), "state": np.array(["firing"] * n, object)}
+    tags = {name: tag_column(["x"] * n) for name in ("site", "device", "rule", "severity")}
+    table = PointTable("alert", np.arange(n), tags, fields)
+    whole = Results(StoreWrite(tables=(table, table), accounts=(ACCOUNT,), positions={SOURCE: 41}), SOURCE, 41, counters=StepCounters(frames=2))  # fmt: skip
+    streams = results_to_arrow(whole, bytes_max=1_000_000)
+    found = [results_from_arrow(data) for data in streams]
+    assert len(found) > 2
+    assert max(map(len, streams)) < 1_100_000
+    assert [part.part for part in found] == list(range(len(found)))
+    assert [part.write.positions for part in found] == [*[{}] * (len(found) - 1), {SOURCE: 41}]
+    assert sum(part.counters.frames for part in found) == 2
+    tables = [rows for part in found for rows in part.write.tables]
+    assert np.concatenate([rows.time_us for rows in tables]).tolist() == [*range(n), *range(n)]
+    assert np.concatenate([rows.fields["value"] for rows in tables]).tolist() == [*range(n), *range(n)]
+    assert {tag for rows in tables for tag in rows.tags["rule"].strings()} == {"x"}
 
 
 def stream_of(meta: object, kinds: list[str] | None = None, version: bytes = b"1", body: bytes = b"x") -> bytes:
@@ -124,11 +149,19 @@ def stream_of(meta: object, kinds: list[str] | None = None, version: bytes = b"1
     return sink.getvalue().to_pybytes()
 
 
-GOOD = {"run": "", "made_us": 0, "positions": [], "counters": {name: 0 for name in StepCounters.__annotations__}}  # noqa: C420 — a fresh dict of ints.
+GOOD = {
+    "run": "",
+    "made_us": 0,
+    "source": ["a", "b", 0],
+    "position": 1,
+    "part": 0,
+    "is_last": True,
+    "counters": dict.fromkeys(StepCounters.__annotations__, 0),
+}
 
 
 def test_the_metadata_that_the_rubbish_below_is_made_from_is_good() -> None:
-    assert results_from_arrow(stream_of(GOOD)).write.positions == {}
+    assert results_from_arrow(stream_of(GOOD)).write.positions == {("a", "b", 0): 1}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +176,10 @@ def test_the_metadata_that_the_rubbish_below_is_made_from_is_good() -> None:
         (stream_of(GOOD, kinds=["points"], body=stream_of(GOOD)), DeadLetterReason.SCHEMA),
         (stream_of(b"{"), DeadLetterReason.PARSE),
         (stream_of([]), DeadLetterReason.PARSE),
-        (stream_of(GOOD | {"positions": [["a", "b", 0, -1]]}), DeadLetterReason.SCHEMA),
+        (stream_of(GOOD | {"source": ["a", "b", -1]}), DeadLetterReason.SCHEMA),
+        (stream_of(GOOD | {"source": ["a", 5, 0]}), DeadLetterReason.SCHEMA),
+        (stream_of(GOOD | {"source": []}), DeadLetterReason.PARSE),
+        (stream_of(GOOD | {"is_last": 1}), DeadLetterReason.SCHEMA),
         (stream_of(GOOD | {"made_us": 1.5}), DeadLetterReason.SCHEMA),
         (stream_of(GOOD | {"run": 5}), DeadLetterReason.SCHEMA),
         (stream_of(GOOD | {"counters": {}}), DeadLetterReason.PARSE),
@@ -157,7 +193,7 @@ def test_rubbish_is_refused_with_a_reason(data: bytes, reason: DeadLetterReason)
 
 def test_no_cut_and_no_flipped_bit_crashes_it() -> None:
     rng = np.random.default_rng(6)
-    data = results_to_arrow(small())
+    (data,) = results_to_arrow(small())
     for _ in range(400):
         bad = bytearray(data[: int(rng.integers(1, len(data) + 1))])
         bad[int(rng.integers(0, len(bad)))] ^= 1 << int(rng.integers(0, 8))
