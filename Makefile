@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: test-kafka help demo kafka influxdb2 test check format bench fuzz crash influx-crash screenshots clean
+.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash screenshots clean
 
 help:  ## Print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,7 +37,13 @@ check: $(STAMP_TEST)  ## Lint, types, architecture, docs
 test: $(STAMP_TEST)  ## Install what tests need, real servers included, and run everything
 	$(BIN)/python scripts/install_servers.py
 	$(MAKE) check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not flink" $(ARGS)
+
+test-flink: $(STAMP_TEST)  ## Install Flink (850 MB, minutes) and run the tasks on it, with kills
+	$(BIN)/python scripts/install_servers.py kafka
+	$(BIN)/headwater flink install
+	.venv-flink/bin/python -m pip install --quiet --disable-pip-version-check pytest pytest-socket hypothesis
+	CI=true $(BIN)/python -m pytest -m flink $(ARGS)
 
 test-kafka: $(STAMP_TEST)  ## Kill, hang and restart Kafka brokers: five rounds, and two minutes without a quorum
 	$(BIN)/python scripts/install_servers.py kafka

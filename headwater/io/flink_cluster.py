@@ -1,0 +1,278 @@
+"""A Flink cluster of this machine: the JobManager and TaskManagers of the wheel, on loopback, ended by their process ids.
+
+    environment (.venv-flink) ─▶ JobManager ─ TaskManager … ─ Python workers, in the process group of their TaskManager
+
+The folder holds configuration, messages, process ids, checkpoints and savepoints. A TaskManager that is killed leaves its
+Python workers behind; they share its process group and end with it here.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from headwater.errors import ConnectError, SettingsError
+from headwater.io.flink_environment import FlinkEnvironment
+from headwater.io.flink_rest import FlinkRest
+
+START_S: Final = 120.0
+STOP_S: Final = 30.0
+HOST: Final = "127.0.0.1"
+LOGGING: Final = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.file.ref = FILE
+appender.file.name = FILE
+appender.file.type = RollingFile
+appender.file.fileName = ${sys:log.file}
+appender.file.filePattern = ${sys:log.file}.%i
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{ISO8601} %p %c{1} %m%n
+appender.file.policies.type = SizeBasedTriggeringPolicy
+appender.file.policies.size = 8MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 3
+# It complains at every checkpoint of a name that the Kafka sink uses twice.
+logger.metrics.name = org.apache.flink.metrics.MetricGroup
+logger.metrics.level = ERROR
+logger.kafka.name = org.apache.flink.kafka
+logger.kafka.level = WARN
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSizes:
+    """Memory of the processes and how much runs at once; the defaults hold with a few thousand devices.
+
+    Attributes:
+        job_manager_mib, task_manager_mib: of each Java process as a whole.
+        slots: parallel tasks per TaskManager; each has a Python worker of some 200 MB beside it.
+        task_managers: how many.
+    """
+
+    job_manager_mib: int = 768
+    task_manager_mib: int = 1280
+    slots: int = 2
+    task_managers: int = 1
+
+
+class FlinkCluster:
+    """One JobManager and its TaskManagers over one folder; found again as it was left."""
+
+    def __init__(self, folder: Path, environment: FlinkEnvironment) -> None:
+        self.folder = folder.resolve()
+        self._environment = environment
+        self._book = self.folder / "cluster.json"
+
+    @property
+    def url(self) -> str:
+        """flink://127.0.0.1:PORT. ConnectError: it was never started."""
+        return f"flink://{HOST}:{self._known()['port']}"
+
+    @property
+    def rest(self) -> FlinkRest:
+        """Its REST interface."""
+        return FlinkRest(self.url)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where jobs of this cluster keep checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def savepoints(self) -> Path:
+        """Where jobs of this cluster keep savepoints."""
+        return self.folder / "savepoints"
+
+    def start(self, sizes: ClusterSizes, port: int = 0) -> None:
+        """Starts it and returns when all slots are there.
+
+        Raises:
+            SettingsError: there is not enough memory for these sizes.
+            ConnectError: it ended or did not answer in time.
+        """
+        if self.pids():
+            raise SettingsError(f"{self.folder}: a cluster is running there; headwater flink cluster stop")
+        _check_memory(sizes)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ports = _free_ports(3, port)
+        configuration = self.folder / "conf"
+        shutil.rmtree(configuration, ignore_errors=True)
+        shutil.copytree(self._environment.home / "conf", configuration)
+        opens = _java_options((configuration / "config.yaml").read_text(encoding="utf-8"))
+        text = self._configuration(sizes, ports, opens)
+        (configuration / "config.yaml").write_text(text, encoding="utf-8")
+        (configuration / "log4j-console.properties").write_text(LOGGING, encoding="utf-8")
+        self._book.write_text(json.dumps({"port": ports[0], "processes": []}), encoding="utf-8")
+        self._spawn("jobmanager")
+        for _ in range(sizes.task_managers):
+            self._spawn("taskmanager")
+        self._wait(sizes)
+
+    def add_task_manager(self) -> int:
+        """Starts one more TaskManager and returns its process id."""
+        return self._spawn("taskmanager")
+
+    def stop(self) -> None:
+        """Ends all processes, with their Python workers, and returns when they are gone."""
+        groups = [entry["pid"] for entry in self._known()["processes"]] if self._book.exists() else []
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for group in groups:
+                with contextlib.suppress(ProcessLookupError):  # It is gone, which is what was wanted.
+                    os.killpg(group, number)
+            deadline_s = time.monotonic() + STOP_S
+            while any(_group_lives(group) for group in groups) and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+        if self._book.exists():
+            self._book.unlink()
+
+    def pids(self, role: str = "") -> list[int]:
+        """Process ids of what still runs: "jobmanager", "taskmanager" or both."""
+        if not self._book.exists():
+            return []
+        processes = self._known()["processes"]
+        return [e["pid"] for e in processes if role in {"", e["role"]} and _command_of(e["pid"])]
+
+    def workers(self) -> list[int]:
+        """Process ids of the Python workers, of TaskManagers that are gone too."""
+        groups = {entry["pid"] for entry in self._known()["processes"] if entry["role"] == "taskmanager"}
+        return [pid for pid, group in _groups().items() if group in groups and b"beam_boot" in _command_of(pid)]
+
+    def last_words(self) -> str:
+        """The end of what its processes said."""
+        files = sorted((self.folder / "messages").iterdir(), key=lambda path: path.stat().st_mtime)
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace")[-1500:] for path in files[-2:])
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            known: dict[str, Any] = json.loads(self._book.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConnectError(f"no cluster in {self.folder}: headwater flink cluster start") from error
+        return known
+
+    def _spawn(self, role: str) -> int:
+        """Starts one Java process as the leader of a group of its own."""
+        messages = self.folder / "messages"
+        messages.mkdir(exist_ok=True)
+        variables = os.environ | {
+            "FLINK_HOME": str(self._environment.home),
+            "FLINK_CONF_DIR": str(self.folder / "conf"),
+            "FLINK_LOG_DIR": str(messages),
+            "FLINK_PID_DIR": str(self.folder),
+            # In thread mode Python starts inside of Java and finds the environment's packages by this alone.
+            "PYTHONPATH": str(self._environment.home.parent),
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        known = self._known()
+        number = len(known["processes"])
+        with (messages / f"{role}-{number}.txt").open("ab") as said:
+            process = subprocess.Popen(
+                [str(self._environment.home / "bin" / f"{role}.sh"), "start-foreground"],
+                env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+        process.returncode = 0  # It outlives this process on purpose: whoever reads the book ends it.
+        known["processes"].append({"role": role, "pid": process.pid})
+        self._book.write_text(json.dumps(known), encoding="utf-8")
+        return process.pid
+
+    def _wait(self, sizes: ClusterSizes) -> None:
+        deadline_s = time.monotonic() + START_S
+        while True:
+            with contextlib.suppress(ConnectError):  # It is not there yet.
+                if self.rest.overview()["slots-total"] >= sizes.slots * sizes.task_managers:
+                    return
+            if len(self.pids()) < 1 + sizes.task_managers or time.monotonic() > deadline_s:
+                words = self.last_words()
+                self.stop()
+                raise ConnectError(f"the cluster in {self.folder} did not start:\n{words}")
+            time.sleep(0.1)
+
+    def _configuration(self, sizes: ClusterSizes, ports: list[int], java_options: str) -> str:
+        python = self._environment.python
+        settings = {
+            "env.java.opts.all": java_options,
+            "jobmanager.rpc.address": HOST,
+            "jobmanager.rpc.port": ports[1],
+            "jobmanager.bind-host": HOST,
+            "jobmanager.memory.process.size": f"{sizes.job_manager_mib}m",
+            "jobmanager.memory.jvm-metaspace.size": "192m",
+            "jobmanager.execution.failover-strategy": "region",
+            "rest.address": HOST,
+            "rest.bind-address": HOST,
+            "rest.port": ports[0],
+            "rest.bind-port": ports[0],
+            "blob.server.port": ports[2],
+            "taskmanager.host": HOST,
+            "taskmanager.bind-host": HOST,
+            "taskmanager.memory.process.size": f"{sizes.task_manager_mib}m",
+            "taskmanager.memory.network.min": "64m",
+            "taskmanager.memory.network.max": "64m",
+            "taskmanager.memory.jvm-metaspace.size": "192m",
+            "taskmanager.memory.managed.size": "64m",
+            "taskmanager.numberOfTaskSlots": sizes.slots,
+            "heartbeat.interval": 1000,
+            "heartbeat.timeout": 5000,
+            "execution.checkpointing.dir": self.checkpoints.as_uri(),
+            "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
+            "python.executable": python,
+            "python.client.executable": python,
+            "env.java.opts.jobmanager": "-XX:+UseSerialGC",
+            "env.java.opts.taskmanager": "-XX:+UseSerialGC",
+        }
+        return "".join(f"{name}: {value}\n" for name, value in settings.items())
+
+
+def _java_options(shipped: str) -> str:
+    """The options that let Flink run on Java 17, from the configuration that the wheel ships."""
+    line = next(line for line in shipped.splitlines() if line.strip().startswith("all:"))
+    return line.partition("all:")[2].strip()
+
+
+def _check_memory(sizes: ClusterSizes) -> None:
+    wanted = sizes.job_manager_mib + sizes.task_managers * (sizes.task_manager_mib + 200 * sizes.slots)
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    free = next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable"))
+    if free < wanted:
+        raise SettingsError(
+            f"the cluster needs {wanted} MiB and {free} MiB are free: fewer slots (--slots 1), or another machine"
+        )
+
+
+def _free_ports(count: int, first: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for place, probe in enumerate(probes):
+            try:
+                probe.bind((HOST, 0 if place else first))
+            except OSError as error:
+                raise SettingsError(f"port {first} is taken: --port with another one, or 0 for any") from error
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _command_of(pid: int) -> bytes:
+    """The command line of a process; empty for one that is gone or ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _groups() -> dict[int, int]:
+    """{process id: its process group} of all processes."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # It ended while we looked.
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[2])
+    return found
+
+
+def _group_lives(group: int) -> bool:
+    return any(other == group and _command_of(pid) for pid, other in _groups().items())
