@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
+from cloud_processor.sink import Sink
 from gateway.bridge import Gateway
 from gateway.settings import GatewaySettings
 from headwater import log_topics
@@ -51,7 +52,10 @@ class LoopThread:
 
 
 class Pipeline:
-    """Gateway, log, processor and store of one plant on one machine; it closes what it was given."""
+    """Gateway, log, processor and store of one plant on one machine; it closes what it was given.
+
+    With `is_sink` a cluster engine hosts the tasks, and only its results are written to the store here.
+    """
 
     def __init__(
         self,
@@ -64,12 +68,17 @@ class Pipeline:
         frontiers: StoreReader,
         reader: StoreReader,
         log_keep_us: int,
+        is_sink: bool = False,
     ) -> None:
         self.clock = SystemClock()
         self.log, self.store, self.checkpoints = log, store, checkpoints
         self.reader, self._frontiers = reader, frontiers
         self.gateway = Gateway(gateway, self.log, self.clock, self._frontiers)
-        self.processor = Processor(processor, self.log, self.store, self.checkpoints, self.clock, "embedded")
+        self.processor: Processor | Sink
+        if is_sink:
+            self.processor = Sink(processor, self.log, self.store, self.checkpoints, self.clock)
+        else:
+            self.processor = Processor(processor, self.log, self.store, self.checkpoints, self.clock, "embedded")
         self.loop = LoopThread("gateway")
         self._log_keep_us = log_keep_us
         self._stop = threading.Event()

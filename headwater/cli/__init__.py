@@ -24,6 +24,8 @@ COMMANDS = {
     "agent": ("headwater.cli.agent", "run the edge agent on a device"),
     "gateway": ("headwater.cli.gateway", "run the gateway: MQTT in, log out"),
     "processor": ("headwater.cli.processor", "run the processor: log in, store out"),
+    "sink": ("headwater.cli.processor", "run the sink: results of a job on Flink in, store out"),
+    "flink": ("headwater.cli.flink", "install Flink, run a cluster here, submit and stop the job"),
     "simulate": ("headwater.cli.simulate", "load a gateway with simulated devices"),
     "page": ("headwater.cli.page", "serve the live page over a store"),
     "replay": ("headwater.cli.replay", "show what the agent would make of a CSV file"),

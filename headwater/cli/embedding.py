@@ -6,6 +6,7 @@ from typing import Any
 
 from cloud_processor.settings import ProcessorSettings
 from headwater.cli.engines import gateway_of, open_log, open_page_reader, open_reader, open_store
+from headwater.cli.flink_jobs import is_flink
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
 from headwater.cli.watch import Watch, resident_mib
@@ -23,7 +24,8 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
     with ExitStack() as opened:
         # What one of them refuses must not leave the others open.
         log = opened.enter_context(closing(open_log(settings)))
-        store, checkpoints = open_store(settings)
+        is_sink = is_flink(pipeline)
+        store, checkpoints = open_store(settings, is_sink=is_sink)
         opened.callback(checkpoints.close)
         opened.callback(store.close)
         frontiers = opened.enter_context(closing(open_reader(pipeline)))
@@ -38,6 +40,7 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
         frontiers=frontiers,
         reader=reader,
         log_keep_us=pipeline.log_keep_us,
+        is_sink=is_sink,
     )
 
 

@@ -105,8 +105,10 @@ def gateway_of(settings: Mapping[str, Table], log: KeptLog) -> GatewaySettings:
     return gateway
 
 
-def open_store(settings: Mapping[str, Table]) -> tuple[KeptStore, SqliteCheckpoints]:
+def open_store(settings: Mapping[str, Table], *, is_sink: bool = False) -> tuple[KeptStore, SqliteCheckpoints]:
     """Opens the store to write it, and the checkpoints that go with it; makes them where there are none.
+
+    A sink's checkpoints lie beside the processor's: they are of another kind.
 
     Raises:
         SettingsError: a URL that no adapter knows.
@@ -118,7 +120,7 @@ def open_store(settings: Mapping[str, Table]) -> tuple[KeptStore, SqliteCheckpoi
     on_influx = _on_influx(settings) if is_influx(pipeline) else None
     sqlite = (SqliteStore if on_influx is None else Books)(paths[0], retention=pipeline.retention)
     store: KeptStore = sqlite if on_influx is None else on_influx(sqlite)
-    checkpoints = SqliteCheckpoints(paths[1])
+    checkpoints = SqliteCheckpoints(paths[1].with_name(f"{paths[1].stem}-sink.db") if is_sink else paths[1])
     if sqlite.set_aside is not None:
         # A new store under an old checkpoint would miss what was set aside: replay all that the log still holds.
         _messages.warning("the store was damaged and is now %s: replaying the log into a new one", sqlite.set_aside)

@@ -22,6 +22,9 @@ class PipelineSettings(Table):
     store: str = Field(
         "", description='URL of the store, such as influxdb://127.0.0.1:8086; "" is sqlite:///DATA/store.db.'
     )
+    processor: str = Field(
+        "", description='Who hosts the tasks: "" is the processor of ours; flink://HOST:PORT is Apache Flink.'
+    )
     log_keep_us: DurationUs = Field(7 * DAY_US, description="How long the log keeps records.")
     telemetry_keep_us: DurationUs = Field(30 * DAY_US, description="How long the store keeps readings; 0s: for ever.")
     window_keep_us: DurationUs = Field(365 * DAY_US, description="How long the store keeps windows; 0s: for ever.")

@@ -1,4 +1,4 @@
-"""`headwater processor`: log in, store out, as a process of its own."""
+"""`headwater processor` and `headwater sink`: log in, store out, as a process of its own."""
 
 import argparse
 import threading
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
+from cloud_processor.sink import Sink
 from headwater.cli.engines import open_log_reader, open_store, url_of
+from headwater.cli.flink_jobs import is_flink
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
     add_data_option,
@@ -17,7 +19,7 @@ from headwater.cli.shared import (
     stop_on_signals,
     table,
 )
-from headwater.errors import ConnectError
+from headwater.errors import ConnectError, SettingsError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
 from headwater.ports import KeptStore
@@ -39,19 +41,28 @@ def run(options: argparse.Namespace) -> int:
     pipeline = table(settings, "pipeline", PipelineSettings)
     keep_memory()
     with stop_on_signals() as stop:
-        counters = _process(settings, pipeline, stop)
+        counters = _process(options.command, settings, pipeline, stop)
     if options.json:
         print_json(counters)
     return 0
 
 
-def _process(tables: Mapping[str, Table], pipeline: PipelineSettings, stop: threading.Event) -> dict[str, object]:
+def _process(
+    name: str, tables: Mapping[str, Table], pipeline: PipelineSettings, stop: threading.Event
+) -> dict[str, object]:
+    is_sink = name == "sink"
+    if is_flink(pipeline) and not is_sink:
+        raise SettingsError(f"[pipeline] processor = {pipeline.processor!r}: Flink hosts the tasks; run headwater sink")
     clock = SystemClock()
     settings = table(tables, "processor", ProcessorSettings)
     log = open_log_reader(tables, settings.partitions)
-    store, checkpoints = open_store(tables)
-    processor = Processor(settings, log, store, checkpoints, clock, "processor")
-    say(f"processor: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
+    store, checkpoints = open_store(tables, is_sink=is_sink)
+    processor: Processor | Sink
+    if is_sink:
+        processor = Sink(settings, log, store, checkpoints, clock)
+    else:
+        processor = Processor(settings, log, store, checkpoints, clock, "processor")
+    say(f"{name}: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)
     keeper.start()
     try:

@@ -26,6 +26,7 @@ TABLES = {
     "page": "dashboards.settings:DashboardSettings",
     "kafka": "headwater.cli.kafka_settings:KafkaSettings",
     "grafana": "dashboards.grafana.settings:GrafanaSettings",
+    "flink": "headwater.cli.flink_settings:FlinkSettings",
     "simulator": "simulators.settings:SimulatorSettings",
 }
 DEFAULT_FILE = "headwater.toml"
@@ -92,7 +93,7 @@ def read_settings(options: argparse.Namespace, *flags: str) -> dict[str, Table]:
     if options.config and not path.is_file():
         raise SettingsError(f"--config {path}: there is no such file; `headwater config > {path}` writes a sample")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    given = {name: getattr(options, name, None) for name in ("data", "log", "store")}
+    given = {name: getattr(options, name, None) for name in ("data", "log", "store", "processor")}
     places = [f"pipeline.{name}={json.dumps(value)}" for name, value in given.items() if value]
     return load_settings(
         table_classes(), text=text, where=str(path), environment=os.environ, flags=(*places, *flags, *options.set)

@@ -1,12 +1,15 @@
 """`headwater up`: gateway, processor and live page in one process, for real devices."""
 
 import argparse
+from collections.abc import Mapping
 
 from dashboards.app import make_app, read_token
 from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings, check_exposure
 from gateway.settings import GatewaySettings
 from headwater.cli.embedding import build_pipeline, gather
+from headwater.cli.flink_jobs import FlinkJobs, is_flink
+from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
     add_data_option,
     add_engine_options,
@@ -19,6 +22,7 @@ from headwater.cli.shared import (
     stop_on_signals,
     table,
 )
+from headwater.settings import Table
 
 LOOK_EVERY_S = 0.5
 
@@ -27,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
     add_engine_options(parser)
+    parser.add_argument("--processor", metavar="URL", help="who hosts the tasks, such as flink://127.0.0.1:8081")
     parser.add_argument("--port", type=int, help="TCP port of the page; 0 lets the system choose")
     parser.add_argument("--mqtt-port", type=int, help="TCP port of the gateway; 0 lets the system choose")
     add_mqtt_option(parser)
@@ -43,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     page, gateway = table(settings, "page", DashboardSettings), table(settings, "gateway", GatewaySettings)
     check_exposure(page.host, read_token(page))
     with stop_on_signals(options.run_us) as stop:
+        if is_flink(table(settings, "pipeline", PipelineSettings)):
+            _ensure_job(settings)
         pipeline = build_pipeline(settings)
         server = None
         if not options.no_page:
@@ -70,3 +77,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(counters)
     return 0
+
+
+def _ensure_job(settings: Mapping[str, Table]) -> None:
+    """Uses the job that runs on the cluster, or submits it with the newest state; it stays when this process ends."""
+    jobs = FlinkJobs(settings)
+    found = jobs.running()
+    if found:
+        say(f"up: job {found} on {jobs.url}")
+        return
+    job, state = jobs.submit()
+    say(f"up: submitted job {job} to {jobs.url}, {f'going on from {state}' if state else 'without state'}")
