@@ -16,6 +16,8 @@ from gateway.acks import AckBook
 from gateway.admit import Admission, Admitted
 from gateway.batcher import Batcher, Group
 from gateway.broker import Broker
+from gateway.dialects import counters as counters_of_dialects
+from gateway.dialects import home_assistant, teach
 from gateway.endpoint import Endpoint
 from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
@@ -24,7 +26,6 @@ from gateway.intake import Intake
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
-from gateway.sparkplug_host import SparkplugHost, SparkplugLimits
 from gateway.subscriber import Subscriber
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
@@ -92,16 +93,8 @@ class Gateway:
         self._frontiers = frontiers
         self._inlet: Inlet = self._subscriber() if settings.mqtt else self._endpoint()
         self._intake = self._inlet.intake
-        if settings.sparkplug:
-            self._intake.sparkplug = SparkplugHost(
-                settings.sparkplug_host,
-                SparkplugLimits(
-                    settings.sparkplug_nodes_max, settings.sparkplug_reorder_us, settings.sparkplug_rebirth_every_us
-                ),
-                self._intake.presence,
-                partitions=settings.partitions,
-                letter_max_bytes=settings.dead_letter_max_bytes,
-            )
+        teach(self._intake, settings)
+        self._home = home_assistant(settings)
         self._batcher = Batcher(
             max_bytes=settings.batch_max_bytes,
             age_us=settings.batch_age_us,
@@ -226,12 +219,12 @@ class Gateway:
 
     def counters(self) -> dict[str, int]:
         """Numbers of the gateway about itself, by names of the form `noun_state`."""
-        admission, intake, sparkplug = self._admission, self._intake, self._intake.sparkplug
+        admission, intake = self._admission, self._intake
         return {
             **{f"broker_{name}": count for name, count in intake.counters.items()},
             **{f"admitted_{name}": count for name, count in admission.counters.items()},
             **{f"dead_letters_{reason}": count for reason, count in admission.letters.by_reason.items()},
-            **({} if sparkplug is None else {f"sparkplug_{name}": count for name, count in sparkplug.sizes().items()}),
+            **counters_of_dialects(intake, self._home),
             **self._counters,
             "received": intake.received,
             "dead_letters": sum(admission.letters.by_reason.values()),
@@ -264,6 +257,8 @@ class Gateway:
         notes, intake.notes = intake.notes, []
         was_waiting = batcher.count > 0
         batcher.add(inbound, notes, self._clock.monotonic_us())
+        if self._home is not None:
+            self._home.describe(notes)
         for note in notes:
             if isinstance(note.what, DeviceStatus) and note.what.online:
                 self._acks.connected(note.what.site, note.what.device, note.what.epoch)
@@ -337,6 +332,8 @@ class Gateway:
     def _appended(self, admitted: Admitted) -> None:
         """Notes what is in the log now."""
         now_us = self._clock.monotonic_us()
+        if self._home is not None:
+            self._home.note(admitted.batches, now_us)
         for batch in admitted.batches:
             self._beaten[batch.shard] = now_us
         if self._settings.durable_level == "backbone":
@@ -361,6 +358,10 @@ class Gateway:
             if self._intake.notes or self._intake.inbound:
                 self._take()
             now_us = self._clock.monotonic_us()
+            if self._home is not None:
+                kept, states = self._home.due(now_us, self._inlet.room)
+                self._inlet.announce(kept)
+                self._inlet.announce(states, retain=False)
             devices = self._intake.presence.known()
             shards = {shard_of(site, device, self._settings.partitions) for site, device in devices}
             silent = {s for s in shards if now_us - self._beaten.get(s, 0) >= self._settings.heartbeat_us}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mqtt5
 
+from gateway.home_assistant_in import OWN_TOPICS
 from gateway.identity import Identity
 from gateway.inbound import Note
 from gateway.intake import Intake
@@ -20,6 +21,7 @@ from gateway.session import Code, Route, Session
 from gateway.subscriptions import Subscriptions, is_pattern
 from headwater.batch import DeviceStatus
 from headwater.names import mqtt_topic, shard_of
+from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_topic import Verb
 
 CLIENT_ID_CHARS_MAX = 128
@@ -111,10 +113,18 @@ class Broker(Intake):
         if will.qos == 2 and session.version == 5:
             return _CONNACK.QUALITY_NOT_SUPPORTED
         route = self._make_route(identity, will.topic)
+        if self._is_unannounced(route):
+            # Such devices have a will on their availability topic before anybody announced it.
+            return None
         leaf = route.device_topic.leaf if route.device_topic else route.sparkplug and route.sparkplug.verb
         if route.reason is not None or leaf not in _WILL_LEAVES:
             return _CONNACK.NOT_AUTHORIZED if route.code == 0x87 else _CONNACK.TOPIC_NAME_INVALID
         return None
+
+    def _is_unannounced(self, route: Route) -> bool:
+        """Tells whether a topic is in nobody's namespace, so that a device may announce it."""
+        is_ours = route.device_topic or route.sparkplug or route.mqtt_topic.startswith(OWN_TOPICS)
+        return self.announced is not None and not is_ours and route.reason is not DeadLetterReason.IDENTITY
 
     def over(self, session: Session, *, with_will: bool, now_us: int) -> None:
         """A session ended: its will, its presence, its subscriptions."""
@@ -146,10 +156,14 @@ class Broker(Intake):
     def _publish_will(self, session: Session, will: mqtt5.Will, now_us: int) -> None:
         route = self._make_route(session.identity, will.topic)
         device_topic = route.device_topic
-        if route.sparkplug is not None:
+        if self._is_unannounced(route) and not route.is_announced:
+            self.counters["wills_unannounced"] += 1
+            return
+        if route.sparkplug is not None or route.is_announced:
             packet = Publish(will.topic.encode(), bytes(will.payload or b""), 0, RETAIN if will.retain else 0)
             self.counters["wills"] += 1
-            self._take_sparkplug(session, route, packet, -1, now_us)
+            take = self._take_announced if route.is_announced else self._take_sparkplug
+            take(session, route, packet, -1, now_us)
             return
         assert device_topic is not None
         if self.presence.speaks_elsewhere(session, device_topic.site, device_topic.device):

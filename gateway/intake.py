@@ -10,6 +10,7 @@ Session, Subscription ─▶ publish ─▶ frame, json ─▶ inbound ───
 
 from collections import Counter
 
+from gateway.home_assistant_in import AnnouncedDevices, Told
 from gateway.identity import Identity
 from gateway.inbound import Inbound, Note, inbound_of
 from gateway.presence import Presence
@@ -35,6 +36,7 @@ class Intake:
         inbound, notes: what is to go to the log; the shell empties them.
         presence: who is online.
         sparkplug: the host of Sparkplug B nodes; None where they are not admitted.
+        announced: devices that announce themselves in Home Assistant's way; likewise.
         counters: what happened, by short names.
         received: messages from devices.
     """
@@ -45,6 +47,7 @@ class Intake:
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self.presence = Presence()
         self.sparkplug: SparkplugHost | None = None
+        self.announced: AnnouncedDevices | None = None
         self.inbound: list[Inbound] = []
         self.notes: list[Note] = []
         self.counters: Counter[str] = Counter()
@@ -67,10 +70,12 @@ class Intake:
                 return
         device_topic = route.device_topic
         if route.reason is not None or device_topic is None:
-            if route.sparkplug is None:
-                self._refuse(session, route, packet, ticket, now_us)
-            else:
+            if route.sparkplug is not None:
                 self._take_sparkplug(session, route, packet, ticket, now_us)
+            elif route.is_announced:
+                self._take_announced(session, route, packet, ticket, now_us)
+            else:
+                self._refuse(session, route, packet, ticket, now_us)
             return
         leaf = device_topic.leaf
         if leaf in _DATA_LEAVES:
@@ -105,7 +110,10 @@ class Intake:
         """Decides where a topic leads; remembered, and forgotten all at once when a client invents too many."""
         if len(session.routes) >= self._routes_max:
             session.routes.clear()
-        route = session.routes[mqtt_topic] = self._make_route(session.identity, topic_text(mqtt_topic))
+        route = self._make_route(session.identity, topic_text(mqtt_topic))
+        # A topic that is nobody's now may be announced later, and the other way round.
+        if self.announced is None or route.device_topic is not None or route.sparkplug is not None:
+            session.routes[mqtt_topic] = route
         return route
 
     def _make_route(self, identity: Identity, where: str) -> Route:
@@ -113,10 +121,14 @@ class Intake:
             return self.sparkplug.route(identity, where)
         device_topic = parse_mqtt_topic(where)
         if device_topic is None:
+            announced = self.announced.route(identity, where) if self.announced is not None else None
+            if announced is not None:
+                return announced
             return Route(where, None, 0, DeadLetterReason.TOPIC, "not a topic hw/1/{site}/{device}/{leaf}", 0x90)
         shard = shard_of(device_topic.site, device_topic.device, self._partitions)
-        if device_topic.leaf == "ack":
-            return Route(where, device_topic, shard, DeadLetterReason.TOPIC, "only the gateway sends acks", 0x87)
+        if device_topic.leaf in {"ack", "state"}:
+            detail = "only the gateway sends acks and states"
+            return Route(where, device_topic, shard, DeadLetterReason.TOPIC, detail, 0x87)
         if device_topic.leaf in {"config", "command"}:
             if identity.is_operator:
                 return Route(where, device_topic, shard)
@@ -203,6 +215,12 @@ class Intake:
         origin = Origin(session, ticket, route.mqtt_topic, packet.payload, flags & DUPLICATE != 0)
         self._take_from_host(self.sparkplug.take(topic, origin, now_us))
         self._route_to_others(route.mqtt_topic, packet.payload, 0)
+
+    def _take_announced(self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int) -> None:
+        assert self.announced is not None
+        told = Told(session, ticket, route.mqtt_topic, packet.payload, packet.flags & DUPLICATE != 0)
+        self.notes += self.announced.take(told, now_us)
+        self._retain_and_route(route.mqtt_topic, packet.payload, 0, retain=packet.flags & RETAIN != 0)
 
     def _take_from_host(self, notes: list[Note]) -> None:
         assert self.sparkplug is not None

@@ -60,6 +60,7 @@ class Route:
         reason, detail, code: why messages are refused, for people, and as an MQTT 5 reason code; None where not.
         is_heard: presence knows that the device speaks on this session.
         sparkplug: the topic taken apart where it is one of Sparkplug B that this session may use.
+        is_announced: a device announced the topic in Home Assistant's way, and this session may use it.
     """
 
     mqtt_topic: str
@@ -70,6 +71,7 @@ class Route:
     code: int = 0
     is_heard: bool = False
     sparkplug: SparkplugTopic | None = None
+    is_announced: bool = False
 
 
 class Host(Protocol):

@@ -106,6 +106,24 @@ class GatewaySettings(Table):
     foreign_window_max: int = Field(65_536, ge=1, description="JSON messages remembered for that.")
     dead_letter_max_bytes: int = Field(65_536, ge=1024, description="Bytes of a dead letter that are kept.")
 
+    home_assistant: bool = Field(
+        False, description="Tell Home Assistant of every metric by MQTT discovery; see docs/home-assistant.md."
+    )
+    home_assistant_devices: bool = Field(
+        False, description="Admit devices that announce their sensors as Home Assistant's MQTT discovery asks."
+    )
+    home_assistant_prefix: str = Field(
+        "homeassistant", min_length=1, max_length=64, description="First level of discovery topics."
+    )
+    home_assistant_every_us: DurationUs = Field(
+        10_000_000, ge=1_000_000, description="A device's values are told at most this often."
+    )
+    home_assistant_forget_us: DurationUs = Field(
+        7 * 86_400_000_000, ge=60_000_000, description="A device silent for so long is taken out of Home Assistant."
+    )
+    home_assistant_site: str = Field("home", description="Site of devices that announce themselves.")
+    home_assistant_sensors_max: int = Field(2000, ge=1, description="Sensors that may be announced.")
+
     sparkplug: bool = Field(True, description="Admit Sparkplug B edge nodes (spBv1.0/…); see docs/sparkplug.md.")
     sparkplug_host: str = Field(
         "headwater", min_length=1, max_length=128, description="The gateway's id as a Sparkplug host application."
@@ -118,12 +136,19 @@ class GatewaySettings(Table):
         30_000_000, ge=1_000_000, description="A Sparkplug node is asked for its birth at most this often."
     )
 
-    @field_validator("sparkplug_host")
+    @field_validator("sparkplug_host", "home_assistant_prefix")
     @classmethod
     def _is_one_level(cls, host: str) -> str:
         if any(character in host for character in "/+#\0"):
             raise ValueError(f"{host!r} is a part of MQTT topics: no / + # in it")
         return host
+
+    @field_validator("home_assistant_site")
+    @classmethod
+    def _is_a_name(cls, site: str) -> str:
+        if not is_name(site):
+            raise ValueError(f"{site!r} is not a name: use a-z, 0-9, _ and -, at most 64 characters")
+        return site
 
     @field_validator("mqtt")
     @classmethod
@@ -156,6 +181,11 @@ class GatewaySettings(Table):
             raise ValueError("sites divide the devices of a broker: set mqtt to its URL, or leave sites empty")
         if bool(self.mqtt_cert_file) != bool(self.mqtt_key_file):
             raise ValueError("mqtt_cert_file and mqtt_key_file go together: set both or neither")
+        if self.mqtt and self.home_assistant_devices:
+            raise ValueError(
+                "home_assistant_devices needs the gateway's own endpoint: which topics such devices use is only known when "
+                "they announce them; leave mqtt empty, or home_assistant_devices off"
+            )
         if self.mqtt_password_file and not self.mqtt_username:
             raise ValueError("mqtt_password_file needs mqtt_username")
         return self

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headwater.errors import InvalidNameError
 
 MQTT_PREFIX = "hw/1"
-LEAVES = frozenset({"frame", "json", "status", "ack", "config", "command"})
+LEAVES = frozenset({"frame", "json", "status", "ack", "state", "config", "command"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}")

@@ -267,6 +267,21 @@ def sparkplug_state_target() -> Target:
     return Target(parse_state, [HostState(online=True, time_ms=5).to_json(), b'{"online": false, "timestamp": 9}'])
 
 
+def home_assistant_target() -> Target:
+    from gateway.home_assistant_config import DiscoveryTopic, parse_config, value_of  # noqa: PLC0415
+
+    def run(data: bytes) -> str:
+        entity = parse_config(DiscoveryTopic("sensor", "porch", "temp"), data)
+        value_of(entity.path, data, {"a": {"b": 1}})
+        return "read"
+
+    seeds = [
+        b'{"state_topic": "a/b", "value_template": "{{ value_json.a[\'b\'] }}", "unit_of_measurement": "V"}',
+        b'{"~": "a", "stat_t": "~/s", "val_tpl": "{{ value }}", "avty_t": "~/lwt", "pl_avail": "up"}',
+    ]
+    return Target(run, seeds)
+
+
 def mqtt_seeds() -> list[bytes]:
     packets = (
         "101000044d5154540402003c000470756d70",  # CONNECT 3.1.1
@@ -338,4 +353,5 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "varints": varint_target,
     "sparkplug": sparkplug_target,
     "sparkplug_state": sparkplug_state_target,
+    "home_assistant": home_assistant_target,
 }
