@@ -47,7 +47,8 @@ def build_pipeline(settings: Mapping[str, Table]) -> Pipeline:
 def gather(pipeline: Pipeline, fleet: Fleet | None = None) -> dict[str, Any]:
     """All stages' counters in one object."""
     agents = {"agents": fleet.counters()} if fleet is not None else {}
-    return {**agents, **pipeline.counters(), "store": pipeline.reader.counts()}
+    told: dict[str, int] = getattr(pipeline.store, "counters", dict)()  # Of a store that is a server.
+    return {**agents, **pipeline.counters(), "store": {**pipeline.reader.counts(), **told}}
 
 
 def report(pipeline: Pipeline, fleet: Fleet, counters: Mapping[str, Any], watch: Watch) -> dict[str, Any]:

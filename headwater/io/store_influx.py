@@ -12,7 +12,7 @@ they call stored, and so what devices are told, is in InfluxDB.
 import re
 import threading
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from headwater.batch import DeadLetter
 from headwater.breaker import Breaker
@@ -33,14 +33,24 @@ PAUSE_US_MAX = 10 * US_PER_S
 
 _REFUSED = frozenset({400, 413, 422})
 _LATER = frozenset({408, 425, 429})
-_DROPPED = re.compile(r"\bdropped=(\d+)")
+_DROPPED = re.compile(r"\bdropped[= ](\d+)")
 _EXPIRED = re.compile(r"(beyond|outside) retention policy")
+_TOO_OLD = "older than what the bucket keeps"
+WORDS_MAX = 400
 _TAG = re.compile(rb",(site|device)=((?:\\.|[^, \\])*)")
 
 
 @dataclass(slots=True)
 class Sent:
-    """What an InfluxStore did since it was opened: points and bytes on the wire, requests, failures in between, refused points."""
+    """What an InfluxStore did since it was opened.
+
+    Attributes:
+        points: stored.
+        bytes: sent, compressed, repeats included.
+        requests: sent.
+        retries: how often one failed and is sent again.
+        refused: points that became dead letters.
+    """
 
     points: int = 0
     bytes: int = 0
@@ -51,10 +61,10 @@ class Sent:
 
 @dataclass(slots=True)
 class _Work:
-    """A write under way: the bodies that InfluxDB has not yet taken, as (bucket, packed lines), and what it refused."""
+    """A write under way: the bodies that InfluxDB has not yet taken, as (bucket, packed lines, how many), and what it refused."""
 
     write: StoreWrite
-    bodies: deque[tuple[str, bytes]]
+    bodies: deque[tuple[str, bytes, int]]
     letters: list[DeadLetter] = field(default_factory=list)
 
 
@@ -97,12 +107,19 @@ class InfluxStore:
                 self._work = _Work(write, self._bodies(write))
             work = self._work
             while work.bodies:
-                bucket, body = work.bodies[0]
-                work.letters += self._deliver(bucket, body)
+                bucket, body, lines = work.bodies[0]
+                letters = self._deliver(bucket, body)
+                self.sent.points += lines - len(letters)
+                self.sent.refused += len(letters)
+                work.letters += letters
                 work.bodies.popleft()
             tables = tuple(table for table in write.tables if table.measurement != "window")
             self._books.write(replace(write, tables=tables, dead_letters=(*write.dead_letters, *work.letters)))
             self._work = None
+
+    def counters(self) -> dict[str, int]:
+        """What it did since it was opened; see `Sent`."""
+        return asdict(self.sent)
 
     def retain(self, now_us: int) -> int:
         """Lets the books go of old events and dead letters; InfluxDB keeps its own retention."""
@@ -114,7 +131,7 @@ class InfluxStore:
             self._http.close()
             self._books.close()
 
-    def _bodies(self, write: StoreWrite) -> deque[tuple[str, bytes]]:
+    def _bodies(self, write: StoreWrite) -> deque[tuple[str, bytes, int]]:
         options = self._options
         chunks: dict[str, list[bytes]] = {}
         for batch in write.telemetry:
@@ -123,7 +140,7 @@ class InfluxStore:
             bucket = options.windows if table.measurement == "window" else options.events
             chunks.setdefault(bucket, []).extend(point_lines(table))
         return deque(
-            (bucket, pack(piece, options.gzip_level))
+            (bucket, pack(piece, options.gzip_level), piece.count(b"\n"))
             for bucket, lines in chunks.items()
             for piece in cut_lines(b"".join(lines), options.lines_max, options.bytes_max)
         )
@@ -145,7 +162,6 @@ class InfluxStore:
                 continue
             half = len(lines) // 2
             pieces += [pack(b"".join(part), level) for part in (lines[half:], lines[:half])]
-        self.sent.refused += len(letters)
         return letters
 
     def _post(self, bucket: str, body: bytes) -> Answer:
@@ -173,7 +189,7 @@ class InfluxStore:
         self._breaker.failed(self._clock.monotonic_us(), asked_us)
 
     def _trouble_of(self, bucket: str, answer: Answer) -> str:
-        said = f"{self._http.url} answers {answer.status} {answer.message}".rstrip()
+        said = f"{self._http.url} answers {answer.status} {answer.message[:WORDS_MAX]}".rstrip()
         if answer.status in _LATER or answer.status >= 500:
             return said
         if answer.status in {401, 403}:
@@ -202,12 +218,15 @@ def _time_us(line: bytes) -> int:
 
 
 def _letter(line: bytes, answer: Answer) -> DeadLetter:
-    """The dead letter of a line; it depends on nothing but the line and the server's words, so a replay adds none."""
+    """The dead letter of a line; the same for the same line whatever stood beside it and whenever, so a replay adds none."""
     head = line.partition(b" ")[0]
     tags = {name.decode(): text.decode("utf-8", "replace") for name, text in _TAG.findall(head)}
     measurement = head.partition(b",")[0].decode()
-    reason = DeadLetterReason.EXPIRED if _EXPIRED.search(answer.message) else DeadLetterReason.REFUSED
+    reason, detail = DeadLetterReason.REFUSED, _DROPPED.sub("", answer.message)[:WORDS_MAX].strip()
+    if _EXPIRED.search(answer.message):
+        # The server's own words name the moment.
+        reason, detail = DeadLetterReason.EXPIRED, _TOO_OLD
     return DeadLetter(
-        _time_us(line), reason, "store", f"influxdb/{measurement}", answer.message or f"status {answer.status}",
+        _time_us(line), reason, "store", f"influxdb/{measurement}", detail or f"status {answer.status}",
         tags.get("site", ""), tags.get("device", ""), readings=int(measurement == "telemetry"), payload=line[:65_536],
     )  # fmt: skip

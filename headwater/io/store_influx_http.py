@@ -21,6 +21,7 @@ from headwater.io.store_influx_options import InfluxOptions
 
 ANSWER_BYTES_MAX = 65_536
 RETRY_AFTER_S_MAX = 300.0
+MESSAGE_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,8 @@ def _message(body: bytes, headers: dict[str, str]) -> str:
             told = json.loads(body)
             text = str(told.get("message") or told.get("error") or "") if isinstance(told, dict) else ""
         except ValueError:
-            text = body[:200].decode("utf-8", "replace")
-    return " ".join(text.split())[:400]
+            text = body.decode("utf-8", "replace")
+    return " ".join(text.split())[:MESSAGE_MAX]
 
 
 def _wait_us(text: str) -> int:

@@ -104,15 +104,19 @@ def _org_id(client: InfluxDBClient, name: str) -> str:
     return str(found[0].id)
 
 
+def _buckets(client: InfluxDBClient, org: str) -> dict[str, Any]:
+    """All buckets of the organisation, by name."""
+    return {bucket.name: bucket for bucket in client.buckets_api().find_buckets_iter(org_id=org)}
+
+
 def _bucket(client: InfluxDBClient, org: str, name: str, keep_us: int) -> Step:
     seconds = _seconds(keep_us)
     what = f"bucket {name}, keeps {_words(seconds)}"
-    found = client.buckets_api().find_buckets(name=name, org_id=org).buckets
-    if not found:
+    bucket = _buckets(client, org).get(name)
+    if bucket is None:
         rules = BucketRetentionRules(type="expire", every_seconds=seconds)
-        client.buckets_api().create_bucket(bucket_name=name, org_id=org, retention_rules=rules)
+        client.buckets_api().create_bucket(bucket_name=name, org=org, retention_rules=rules)
         return Step(what, "made")
-    (bucket,) = found
     if [rule.every_seconds for rule in bucket.retention_rules or []] in ([seconds], [] if seconds == 0 else None):
         return Step(what, "kept")
     bucket.retention_rules = [BucketRetentionRules(type="expire", every_seconds=seconds)]
@@ -130,11 +134,10 @@ def _token(client: InfluxDBClient, options: InfluxOptions, org: str, wish: Wish,
     for old in api.find_authorizations(org_id=org):
         if old.description == description:
             api.delete_authorization(old)
-    buckets = client.buckets_api().find_buckets(org_id=org, limit=100).buckets
     permissions = [
         Permission(action=action, resource=PermissionResource(type="buckets", id=bucket.id, org_id=org))
-        for bucket in buckets
-        if bucket.name in wish.keep_us
+        for name, bucket in _buckets(client, org).items()
+        if name in wish.keep_us
     ]
     made = api.create_authorization(org_id=org, permissions=permissions)
     made.description = description

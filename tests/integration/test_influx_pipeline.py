@@ -138,6 +138,7 @@ def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path) -> None:
             pipeline.send_signal(signal.SIGTERM)
             counters = ended(pipeline, 60)
         assert counters["processor"]["errors"] > 0
+        assert counters["store"]["points"] > counters["store"]["readings"] > 0 == counters["store"]["refused"]
         check_account(data, told_by(ledger), server)
         assert server.query("windows", 'SELECT count("mean") FROM "window"')[0]["count"] > 0
 

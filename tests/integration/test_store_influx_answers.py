@@ -226,7 +226,9 @@ def test_a_break_in_the_middle_of_the_search_for_poison_goes_on_and_counts_no_le
             it.store.write(WRITE)
         it.store.write(WRITE)
         assert len(it.letters()) == 1
-        assert it.store.sent.refused == 1
+        counters = it.store.counters()
+        assert (counters["points"], counters["refused"], counters["retries"]) == (15, 1, 1)
+        assert counters["requests"] == len(server.requests)
         assert it.is_stored(WRITE)
 
 
@@ -286,11 +288,13 @@ def test_influxdb_says_which_points_it_refuses_and_keeps_the_others(tmp_path: Pa
         server.query("", 'CREATE DATABASE "raw" WITH DURATION 1h')
         old = batch(5)  # Years beyond retention.
         it.store.write(StoreWrite((old,)))
+        it.store.write(StoreWrite((batch(3),)))  # Some of them again, in another body.
         assert [(letter.reason, letter.readings) for letter in it.letters()] == [("expired", 1)] * 5
         server.query("", 'CREATE DATABASE "other"')
         (tmp_path / "two").mkdir()
         with rig(server.url, tmp_path / "two", raw="other") as two:
             server.write("other", b"telemetry,site=north,device=pump-1,metric=flow value=1i 1700000003000000000\n")
             two.store.write(StoreWrite((batch(4),)))
+            two.store.write(StoreWrite((batch(2),)))
             assert [letter.reason for letter in two.letters()] == ["refused"] * 4
             assert "already exists as type integer" in two.letters()[0].detail

@@ -2,6 +2,8 @@
 
 import stat
 import struct
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from headwater.batch import Batch
 from headwater.io.store_influx import InfluxStore
 from headwater.io.store_influx_options import InfluxAddress, InfluxOptions
+from headwater.io.store_influx_query import InfluxReader
 from headwater.io.store_influx_setup import Wish, set_up
 from headwater.io.store_sqlite_books import Books
 from headwater.io.store_sqlite_query import StoreReader
@@ -46,6 +49,12 @@ def alerts() -> PointTable:
     }  # fmt: skip
     fields = {"message": np.array(TEXTS, object), "value": np.arange(n) * 1.0}
     return PointTable("alert", T0_US + np.arange(n) * 1_000_000, tags, fields)
+
+
+def window(time_us: int) -> PointTable:
+    words = {"site": "north", "device": "pump-1", "metric": "flow", "window": "10s"}
+    tags = {name: tag_column([word]) for name, word in words.items()}
+    return PointTable("window", np.array([time_us]), tags, {"count": np.array([3])})
 
 
 def shown(text: str) -> tuple[str, str]:
@@ -142,9 +151,22 @@ def test_influxdb_2_reads_back_every_bit_and_refuses_only_what_it_must(
         rows = server.query(reader, "raw", 'SELECT "value" FROM "telemetry"')
         values = [-0.0 if row["value"] == 0 and at == 1 else float(row["value"]) for at, row in enumerate(rows)]
         assert bits(values) == bits(VALUES.tolist())
-        old = StoreWrite(tables=(alerts(),))  # The bucket `events` keeps an hour, and these are of another year.
-        letters = write(mine, tmp_path, old)
-        assert {letter["reason"] for letter in letters} <= {"expired"}
+        old = alerts()  # The bucket `events` keeps an hour, and these are of another year.
+        for tables in ((old,), (old,), ()):
+            letters = write(mine, tmp_path, StoreWrite(tables=tables))
+            assert [(letter["reason"], letter["detail"]) for letter in letters] == [
+                ("expired", "older than what the bucket keeps")
+            ] * len(TEXTS)
+        # A field that is a float already refuses integers, and only these.
+        url, auth = f"{server.url}/api/v2/write?org=plant&bucket=windows", wish.write_file.read_text().strip()
+        now_us = time.time_ns() // 1_000
+        first = f"window,site=north,device=pump-1,metric=flow,window=10s count=1.5 {now_us}000".encode()
+        assert http("POST", url, first, Authorization=f"Token {auth}")[0] == 204
+        assert "type conflict" in str(write(mine, tmp_path, StoreWrite(tables=(window(now_us),)))[0]["detail"])
+        page = InfluxReader(tmp_path / "store.db", replace(mine, token_file=wish.read_file))
+        assert page.raw("north", "pump-1", "flow/in:1", T0_US, T0_US + 1, 9)["value"].tolist() == [0.0]
+        assert page.series("north", "pump-1", "flow/in:1", T0_US, T0_US + 4_000_000, 1)["min"].tolist() == [-21.5]
+        page.close()
         server.kill()
         server.start()
         assert len(server.query(reader, "raw", 'SELECT "value" FROM "telemetry"')) == len(VALUES)
