@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.settings import GatewaySettings
-from headwater.cli.influx_settings import InfluxSettings, read_token_file
+from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.kafka_settings import KAFKA, KafkaSettings, check_batches, options_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
@@ -158,10 +158,11 @@ def open_page_reader(settings: Mapping[str, Table]) -> StoreReader:
         return open_reader(pipeline)
     from headwater.io.store_influx_query import InfluxReader  # noqa: PLC0415  its client is in the extra `influx`
 
-    options, reading = influx_options(settings), read_token_file(pipeline.folder)
-    return InfluxReader(
-        file_of(pipeline, "store"), replace(options, token_file=reading) if reading.exists() else options
-    )
+    influx, options = table(settings, "influx", InfluxSettings), influx_options(settings)
+    reading = influx.read_token(pipeline.folder)
+    if influx.read_token_file or reading.exists():
+        options = replace(options, token_file=reading)
+    return InfluxReader(file_of(pipeline, "store"), options)
 
 
 def expect(pipeline: PipelineSettings, what: str) -> None:

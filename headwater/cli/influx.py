@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from headwater.cli.engines import influx_options, is_influx
-from headwater.cli.influx_settings import InfluxSettings, read_token_file, write_token_file
+from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, table
 from headwater.errors import SettingsError
@@ -43,8 +43,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         # Measurements that share a bucket are kept as long as the one that is kept longest; 0 is for ever.
         keep_us[name] = 0 if 0 in {age_us, keep_us.get(name)} else max(age_us, keep_us.get(name, 0))
-    write_file = Path(influx.token_file) if influx.token_file else write_token_file(pipeline.folder)
-    steps = set_up(server, Wish(keep_us, write_file, read_token_file(pipeline.folder)))
+    steps = set_up(server, Wish(keep_us, influx.write_token(pipeline.folder), influx.read_token(pipeline.folder)))
     if options.json:
         print_json({"url": server.address.url, "steps": [asdict(step) for step in steps]})
         return 0

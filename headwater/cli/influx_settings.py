@@ -21,6 +21,11 @@ class InfluxSettings(Table):
         description="File with the token that may write (1.x: user:password). "
         '"": DATA/influx-write.token if `headwater influx setup` wrote it, else none.',
     )
+    read_token_file: str = Field(
+        "",
+        description="File with the token that may read, for the page's charts and Grafana. "
+        '"": influx-read.token beside the other, if `headwater influx setup` wrote it, else that one.',
+    )
     raw: Bucket = Field("raw", description="Bucket (1.x: database) for readings; kept for pipeline.telemetry_keep.")
     windows: Bucket = Field("windows", description="Bucket for windows; kept for pipeline.window_keep.")
     events: Bucket = Field(
@@ -39,18 +44,18 @@ class InfluxSettings(Table):
         Raises:
             SettingsError: the URL is not one of an InfluxDB.
         """
-        token = Path(self.token_file) if self.token_file else write_token_file(folder)
+        token = self.write_token(folder)
         return InfluxOptions(
             parse_address(url), self.org, token if self.token_file or token.exists() else None, self.raw, self.windows,
             self.events, self.lines_max, self.bytes_max, self.gzip_level, self.connect_us, self.answer_us, self.ca_file,
         )  # fmt: skip
 
+    def write_token(self, folder: Path) -> Path:
+        """Where the token that may write is, or where `headwater influx setup` puts it."""
+        return Path(self.token_file) if self.token_file else folder / "influx-write.token"
 
-def write_token_file(folder: Path) -> Path:
-    """Where `headwater influx setup` puts the token that may write."""
-    return folder / "influx-write.token"
-
-
-def read_token_file(folder: Path) -> Path:
-    """Where it puts the token that may only read, for Grafana and the page."""
-    return folder / "influx-read.token"
+    def read_token(self, folder: Path) -> Path:
+        """Where the token that may only read is, or where it is put."""
+        if self.read_token_file:
+            return Path(self.read_token_file)
+        return self.write_token(folder).with_name("influx-read.token")

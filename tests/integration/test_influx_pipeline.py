@@ -1,4 +1,4 @@
-"""`headwater up` over a real InfluxDB that is killed and comes back: every reading is in it once, and the books say so."""
+"""`headwater up` over a real InfluxDB (1.6, and 2.7 where one was built) that is killed and comes back: every reading is in it once, and the books say so."""
 
 import json
 import os
@@ -8,13 +8,14 @@ import sys
 import time
 import urllib.parse
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gateway_server import until
-from influx_server import Influx1, free_port, http
+from influx_server import Influx1, Influx2, free_port, http
 
 from headwater.batch_arrow import batch_from_arrow
 from headwater.errors import ConnectError
@@ -54,8 +55,29 @@ def logged(path: Path) -> dict[tuple[str, str, int], bytes]:
     return readings
 
 
-def in_influx(server: Influx1) -> dict[tuple[str, str, int], bytes]:
-    rows = server.query("raw", 'SELECT * FROM "telemetry"')
+Ask = Callable[[str, str], list[dict[str, Any]]]
+
+
+def prepare(server: Influx1 | Influx2, data: Path) -> Ask:
+    """Sets the server up as a user does; returns how to ask a bucket something in InfluxQL."""
+    admin = []
+    if isinstance(server, Influx2):
+        (data.parent / "admin").write_text(server.token)
+        admin = ["--admin-token-file", str(data.parent / "admin")]
+    command = [*HEADWATER, "influx", "setup", "--url", url_of(server), "--data", str(data), *admin]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if isinstance(server, Influx1):
+        return server.query
+    token, two = (data / "influx-read.token").read_text().strip(), server
+    return lambda bucket, text: two.query(token, bucket, text)
+
+
+def url_of(server: Influx1 | Influx2) -> str:
+    return f"influxdb://127.0.0.1:{server.port}" + ("?org=plant" if isinstance(server, Influx2) else "")
+
+
+def in_influx(ask: Ask) -> dict[tuple[str, str, int], bytes]:
+    rows = ask("raw", 'SELECT * FROM "telemetry"')
     values = [row["value"] if row.get("value") is not None else row["bad"] for row in rows]
     return {
         (row["device"], row["metric"], row["time"]): np.float64(value).tobytes()
@@ -118,11 +140,12 @@ def check_page(page_port: int) -> None:
     assert all(row["unknown"] == 0 for row in asked(page_port, "accounts")["rows"])
 
 
-def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Influx1, Influx2])
+def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path, kind: type[Influx1 | Influx2]) -> None:
     data, ledger, port, page_port = tmp_path / "data", tmp_path / "ledger", free_port(), free_port()
-    with Influx1(tmp_path / "influx") as server:
-        server.make("raw", "windows", "events")
-        pipeline = up(data, f"influxdb://127.0.0.1:{server.port}", port, page_port)
+    with kind(tmp_path / "influx") as server:
+        ask = prepare(server, data)
+        pipeline = up(data, url_of(server), port, page_port)
         try:
             until(lambda: pipeline.poll() is not None or (data / "log.db").exists())
             fleet = simulate(port, ledger, SECONDS)
@@ -139,18 +162,18 @@ def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path) -> None:
             counters = ended(pipeline, 60)
         assert counters["processor"]["errors"] > 0
         assert counters["store"]["points"] > counters["store"]["readings"] > 0 == counters["store"]["refused"]
-        check_account(data, told_by(ledger), server)
-        assert server.query("windows", 'SELECT count("mean") FROM "window"')[0]["count"] > 0
+        check_account(data, told_by(ledger), ask)
+        assert ask("windows", 'SELECT count("mean") FROM "window"')[0]["count"] > 0
 
 
-def check_account(data: Path, told: Counter[str], server: Influx1) -> None:
+def check_account(data: Path, told: Counter[str], ask: Ask) -> None:
     """The books are clean, and InfluxDB holds what ledgers and log tell: each reading once, bit for bit."""
     books = StoreReader(data / "store.db")
     total, letters = books.account_total(), books.dead_letters(10)
     books.close()
     assert (total["unknown"], total["dead_lettered"], total["gap"], letters) == (0, 0, 0, [])
     assert total["stored"] == total["assigned"] > 0
-    stored = in_influx(server)
+    stored = in_influx(ask)
     assert Counter(device for device, _, _ in stored) == told
     assert total["readings_stored"] == told.total() == len(stored)
     assert stored == logged(data / "log.db")
@@ -159,8 +182,7 @@ def check_account(data: Path, told: Counter[str], server: Influx1) -> None:
 def test_a_store_that_is_not_there_stops_nothing_and_gets_all_later(tmp_path: Path) -> None:
     data, ledger, port = tmp_path / "data", tmp_path / "ledger", free_port()
     server = Influx1(tmp_path / "influx")
-    url = f"influxdb://127.0.0.1:{server.port}"
-    pipeline = up(data, url, port)
+    pipeline = up(data, url_of(server), port)
     until(lambda: pipeline.poll() is not None or (data / "log.db").exists())
     # Nothing is durable in a store that is away, so the devices keep their frames and say so.
     assert ended(simulate(port, ledger, 1, drain="1s"), 60, code=1)["waiting"] > 0
@@ -169,11 +191,11 @@ def test_a_store_that_is_not_there_stops_nothing_and_gets_all_later(tmp_path: Pa
     offered = told_by(ledger, "offered")
     assert offered.total() > 0 == stored_readings(data) == told_by(ledger).total()
     with server:
-        server.make("raw", "windows", "events")
-        pipeline = up(data, url, port)
+        ask = prepare(server, data)
+        pipeline = up(data, url_of(server), port)
         try:
             until(lambda: stored_readings(data) == offered.total())
         finally:
             pipeline.send_signal(signal.SIGTERM)
             ended(pipeline, 60)
-        check_account(data, offered, server)
+        check_account(data, offered, ask)
