@@ -61,19 +61,11 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float) -> int:
         return -signal.SIGKILL
 
 
-def judge(data: Path, ledger: Path, spools: Path) -> dict[str, Any]:
-    """Runs the independent checker and returns its report."""
+def judge(data: Path, ledger: Path, spools: Path, *, with_log: bool = True) -> dict[str, Any]:
+    """Runs the independent checker over the data folder, with its SQLite log or without, and returns its report."""
     command = [sys.executable, str(ROOT / "scripts" / "check_ledger.py"), "--ledger", str(ledger)]
-    command += [
-        "--store",
-        str(data / "store.db"),
-        "--log",
-        str(data / "log.db"),
-        "--spool",
-        str(spools),
-        "--drained",
-        "--json",
-    ]
+    command += ["--store", str(data / "store.db"), "--spool", str(spools), "--drained", "--json"]
+    command += ["--log", str(data / "log.db")] if with_log else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         report: dict[str, Any] = json.loads(done.stdout)
