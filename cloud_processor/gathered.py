@@ -39,6 +39,11 @@ class Gathered:
     records: int = 0
     readings: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """True where there is nothing to write."""
+        return not (self.records or self.tables)
+
     def step(self, task: Task, record: LogRecord, incarnation: str) -> Stepped:
         """Steps one record of the log `incarnation`; one that can't be read becomes a dead letter."""
         self.records += 1

@@ -151,7 +151,14 @@ class Sink:
                 break
             self._turn = (self._turn + 1) % len(numbers)
             partition = self._partitions[number]
-            for record in self._log.read(log_topics.RESULTS, number, partition.next_offset, left):
+            try:
+                records = self._log.read(log_topics.RESULTS, number, partition.next_offset, left)
+            except ConnectError:
+                # What was taken before must reach the store: its partition has moved on and won't read it again.
+                if records_read:
+                    break
+                raise
+            for record in records:
                 self._take(partition, record, found)
                 records_read += 1
                 if found.readings >= settings.readings_max:

@@ -1,5 +1,6 @@
 """The function that Flink calls, driven as Flink drives it, without Flink: any kill, the same rows as the embedded runner."""
 
+import contextlib
 import threading
 from dataclasses import replace
 from functools import partial
@@ -147,6 +148,26 @@ def test_killed_at_random_records_it_stores_what_the_embedded_runner_stores(seed
     assert kills
     assert log.end(log_topics.RESULTS, 0) > log.end(log_topics.READINGS, 0)
     assert content(store) == expected
+
+
+def test_a_sink_that_reads_from_a_log_that_is_away_at_times_misses_nothing() -> None:
+    log = recorded(5)
+    expected = embedded(SETTINGS, log)
+    Engine(SETTINGS, log).finish()
+    read, reads = log.read, iter(range(1 << 20))
+
+    def flaky(log_topic: str, partition: int, offset: int, records_max: int) -> list[LogRecord]:
+        if next(reads) % 3 == 2:
+            raise ConnectError("away for a moment")
+        return read(log_topic, partition, offset, records_max)
+
+    log.read = flaky  # type: ignore[method-assign]
+    store = MemoryStore()
+    sink = sink_on(log, store)
+    for _ in range(400):
+        with contextlib.suppress(ConnectError):
+            sink.step_once()
+    assert whole_ms(store) == expected
 
 
 def test_a_kill_after_each_single_record_gives_the_same_results_again_byte_for_byte() -> None:

@@ -1,6 +1,7 @@
 """The loop: sink first, then checkpoint; retries, restarts, trimmed and replaced logs, damaged records."""
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -74,6 +75,41 @@ def drain(processor: Processor) -> int:
 
 def points(store: MemoryStore) -> str:
     return repr({name: sorted(rows.items()) for name, rows in store.points.items()})
+
+
+class FlakyLog(MemoryLog):
+    """Can't be reached at some of its reads."""
+
+    def __init__(self, fails: Callable[[int], bool]) -> None:
+        super().__init__("a1")
+        self._fails = fails
+        self._reads = 0
+
+    def read(self, log_topic: str, partition: int, offset: int, records_max: int) -> list[LogRecord]:
+        self._reads += 1
+        if self._fails(self._reads):
+            raise ConnectError("away for a moment")
+        return super().read(log_topic, partition, offset, records_max)
+
+
+@pytest.mark.parametrize("fails", [lambda n: n % 3 == 0, lambda n: n % 5 in {2, 3}, lambda n: n % 7 == 2])
+def test_a_log_that_is_away_between_two_shards_costs_no_row(fails: Callable[[int], bool]) -> None:
+    calm, rough = World(), World()
+    log = FlakyLog(fails)
+    for shard in (0, 1):
+        log.append(calm.log.read(log_topics.READINGS, shard, 0, 100))
+    rough.log = log
+    drain(calm.processor())
+    processor, errors = rough.processor(), 0
+    for _ in range(100):
+        try:
+            processor.step_once()
+        except ConnectError:
+            errors += 1
+    assert errors
+    assert rough.store.frames == calm.store.frames
+    assert points(rough.store) == points(calm.store)
+    assert rough.store.positions == calm.store.positions
 
 
 def test_all_records_end_in_the_store_with_their_positions() -> None:
