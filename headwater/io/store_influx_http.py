@@ -122,11 +122,14 @@ class InfluxHttp:
         answer = self.request("POST", "/query", body, headers, bytes_max=256 << 20)
         if answer.status != 200:
             raise ConnectError(f"{self.url}/query answers {answer.status} {answer.message}")
-        series = []
-        for result in json.loads(answer.body)["results"]:
-            if "error" in result:
-                raise ConnectError(f"{self.url}/query: {result['error']}")
-            series += result.get("series", [])
+        try:
+            results = json.loads(answer.body)["results"]
+            errors = [result["error"] for result in results if "error" in result]
+            series = [one for result in results for one in result.get("series", [])]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ConnectError(f"{self.url}/query answers something that is not InfluxQL's") from error
+        if errors:
+            raise ConnectError(f"{self.url}/query: {errors[0]}")
         return series
 
     def request(
@@ -179,7 +182,7 @@ def _message(body: bytes, headers: dict[str, str]) -> str:
         try:
             told = json.loads(body)
             text = str(told.get("message") or told.get("error") or "") if isinstance(told, dict) else ""
-        except ValueError:
+        except (ValueError, RecursionError):
             text = body.decode("utf-8", "replace")
     return " ".join(text.split())[:MESSAGE_MAX]
 

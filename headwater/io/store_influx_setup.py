@@ -13,6 +13,7 @@ from typing import Any
 
 import urllib3
 from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.domain.authorization import Authorization
 from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
 from influxdb_client.domain.permission import Permission
 from influxdb_client.domain.permission_resource import PermissionResource
@@ -66,12 +67,19 @@ def set_up(options: InfluxOptions, wish: Wish) -> list[Step]:
             return _set_up_databases(http, wish)
         if version == 3:
             return [Step(f"bucket {name}: InfluxDB 3 makes it with the first write", "left") for name in wish.keep_us]
+        if not told:
+            raise RejectedError(
+                f"{http.url} doesn't say that it is an InfluxDB: there is nothing to set up", reason="no InfluxDB"
+            )
+        # {"allowed": true}: nobody has set up the server itself.
+        if b"true" in http.request("GET", "/api/v2/setup").body:
+            raise RejectedError(
+                f"{http.url} has no users yet: make the first one in its web page or by `influx setup`, then come back "
+                "with its token",
+                reason="no users",
+            )
     finally:
         http.close()
-    if not told:
-        raise RejectedError(
-            f"{http.url} doesn't say that it is an InfluxDB: there is nothing to set up", reason="no InfluxDB"
-        )
     with _client(options) as client:
         org = _org_id(client, http.org)
         steps = [_bucket(client, org, name, keep_us) for name, keep_us in wish.keep_us.items()]
@@ -117,7 +125,7 @@ def _bucket(client: InfluxDBClient, org: str, name: str, keep_us: int) -> Step:
         rules = BucketRetentionRules(type="expire", every_seconds=seconds)
         client.buckets_api().create_bucket(bucket_name=name, org=org, retention_rules=rules)
         return Step(what, "made")
-    if [rule.every_seconds for rule in bucket.retention_rules or []] in ([seconds], [] if seconds == 0 else None):
+    if ([rule.every_seconds for rule in bucket.retention_rules or []] or [0]) == [seconds]:
         return Step(what, "kept")
     bucket.retention_rules = [BucketRetentionRules(type="expire", every_seconds=seconds)]
     client.buckets_api().update_bucket(bucket)
@@ -139,9 +147,8 @@ def _token(client: InfluxDBClient, options: InfluxOptions, org: str, wish: Wish,
         for name, bucket in _buckets(client, org).items()
         if name in wish.keep_us
     ]
-    made = api.create_authorization(org_id=org, permissions=permissions)
-    made.description = description
-    api.update_authorization(made)
+    wanted = Authorization(org_id=org, permissions=permissions, description=description)
+    made = api.create_authorization(authorization=wanted)
     write_secret(path, made.token)
     return Step(what, "made")
 

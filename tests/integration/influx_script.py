@@ -5,15 +5,17 @@
         server.requests       every request: (path with query, body, headers)
         server.stored         lines of the requests that it answered with 2xx, or stored before it broke off
 
-Answers are taken one after the other; when none is left, 204. `/ping` answers as InfluxDB 2 and is not counted.
+`tls` is (certificate, key). Answers are taken one after the other; when none is left, 204. `/ping` answers as InfluxDB 2 and is not counted.
 """
 
 import gzip
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ class Say:
         message: of the JSON body.
         retry_after: header, "" for none.
         stores: whether the lines are kept; None: as the status says.
+        raw: the body instead of a message in JSON.
         after: is called before the answer goes out, to be slow for as long as a test wants.
     """
 
@@ -34,13 +37,16 @@ class Say:
     message: str = ""
     retry_after: str = ""
     stores: bool | None = None
+    raw: bytes = b""
     after: Callable[[], object] | None = None
 
 
 class Scripted:
     """The server; `answer` may be replaced by a rule that looks at the lines."""
 
-    def __init__(self, script: list[Say] | None = None, *, version: str = "v2.7.12") -> None:
+    def __init__(
+        self, script: list[Say] | None = None, *, version: str = "v2.7.12", tls: tuple[Path, Path] | None = None
+    ) -> None:
         self.script = list(script or [])
         self.version = version
         self.requests: list[tuple[str, bytes, dict[str, str]]] = []
@@ -66,7 +72,11 @@ class Scripted:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     def take(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -82,7 +92,7 @@ class Scripted:
             handler.close_connection = True
             return
         told: dict[str, Any] = {"code": "x", "message": say.message}
-        data = json.dumps(told).encode() if say.message else b""
+        data = say.raw or (json.dumps(told).encode() if say.message else b"")
         handler.send_response(say.status)
         handler.send_header("Content-Length", str(len(data)))
         if say.retry_after:

@@ -1,9 +1,10 @@
 """What the store on InfluxDB does with each answer of a server, and with none."""
 
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from influx_server import Influx1, free_port, need
 from headwater.batch import Batch, DeadLetter
 from headwater.errors import ConnectError
 from headwater.io.store_influx import InfluxStore
+from headwater.io.store_influx_http import InfluxHttp
 from headwater.io.store_influx_options import InfluxAddress, InfluxOptions
 from headwater.io.store_sqlite_books import Books
 from headwater.io.store_sqlite_query import StoreReader
@@ -265,6 +267,46 @@ def test_the_token_is_read_anew_for_each_request_and_goes_nowhere_else(tmp_path:
         token.write_text("second\n")
         it.store.write(WRITE)
         assert [headers["Authorization"] for _, _, headers in server.requests] == ["Token first", "Token second"]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[" * 60_000, b"\xff\xfe", b'{"message": {"a": [1]}}', b"[1]", b"x" * 100_000, b"null"]
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_rubbish_as_an_explanation_changes_nothing(tmp_path: Path, raw: bytes, status: int) -> None:
+    with Scripted([Say(status, raw=raw)]) as server, rig(server.url, tmp_path) as it:
+        one = StoreWrite((batch(1),), positions=WRITE.positions)
+        with pytest.raises(ConnectError) if status == 500 else nullcontext():
+            it.store.write(one)
+        it.store.write(one)
+        assert it.is_stored(one)
+        assert len(it.letters()) == (status == 400)
+        assert all(len(letter.detail) <= 400 for letter in it.letters())
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[" * 60_000, b'{"results": 1}', b'{"results": [1]}', b"OK"])
+def test_rubbish_as_an_answer_to_a_query_is_a_lost_connection(tmp_path: Path, raw: bytes) -> None:
+    with Scripted([Say(200, raw=raw)]) as server:
+        http = InfluxHttp(InfluxOptions(InfluxAddress(server.url)))
+        with pytest.raises(ConnectError, match="not InfluxQL"):
+            http.query("raw", "SHOW MEASUREMENTS")
+        http.close()
+
+
+def test_https_trusts_the_named_certificate_and_no_other(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    with Scripted(tls=(certificate, key)) as server:
+        with rig(server.url, tmp_path) as it, pytest.raises(ConnectError, match="certificate"):
+            it.store.write(WRITE)
+        assert server.requests == []
+        with rig(server.url, tmp_path, ca_file=str(certificate)) as it:
+            it.store.write(WRITE)
+            assert it.is_stored(WRITE)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from influx_server import Influx1, Influx2, Victoria, http
+from influx_toy import ToyInflux2
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 
 from headwater.batch import Batch
+from headwater.errors import RejectedError
 from headwater.io.store_influx import InfluxStore
 from headwater.io.store_influx_options import InfluxAddress, InfluxOptions
 from headwater.io.store_influx_query import InfluxReader
@@ -105,20 +107,17 @@ def test_victoria_metrics_holds_the_same_by_our_bytes_and_by_an_unmodified_clien
         assert ours == theirs == values.tolist()
 
 
-@pytest.fixture
-def influxdb2(tmp_path: Path) -> tuple[Influx2, InfluxOptions, Wish]:
+def as_administrator(server: Influx2 | ToyInflux2, tmp_path: Path) -> tuple[InfluxOptions, Wish]:
     secret = tmp_path / "admin"
-    secret.write_text(Influx2.token)
-    server = Influx2(tmp_path / "influx2")
+    secret.write_text(server.token)
     wish = Wish({"raw": 0, "windows": 86_400_000_000, "events": 1}, tmp_path / "write.token", tmp_path / "read.token")
-    return server, InfluxOptions(InfluxAddress(server.url), org="plant", token_file=secret), wish
+    return InfluxOptions(InfluxAddress(server.url), org="plant", token_file=secret), wish
 
 
-def test_influxdb_2_is_set_up_with_tokens_that_may_no_more_than_they_must(
-    influxdb2: tuple[Influx2, InfluxOptions, Wish], tmp_path: Path
-) -> None:
-    server, options, wish = influxdb2
-    with server:
+@pytest.mark.parametrize("kind", ["toy", "real"])
+def test_influxdb_2_is_set_up_with_tokens_that_may_no_more_than_they_must(kind: str, tmp_path: Path) -> None:
+    with ToyInflux2() if kind == "toy" else Influx2(tmp_path / "influx2") as server:
+        options, wish = as_administrator(server, tmp_path)
         assert [step.done for step in set_up(options, wish)] == ["made"] * 5
         assert [step.done for step in set_up(options, wish)] == ["kept"] * 5
         again = Wish({**wish.keep_us, "windows": 0}, wish.write_file, wish.read_file)
@@ -133,17 +132,30 @@ def test_influxdb_2_is_set_up_with_tokens_that_may_no_more_than_they_must(
             http("GET", f"{server.url}/api/v2/authorizations", None, Authorization=f"Token {writer}")[1].count(b'"id"')
             == 0
         )
-        assert server.query(reader, "raw", "SELECT * FROM m")[0]["v"] == 1
+        if isinstance(server, Influx2):
+            assert server.query(reader, "raw", "SELECT * FROM m")[0]["v"] == 1
         wish.write_file.write_text("lost\n")
         assert [step.done for step in set_up(options, again)] == ["kept", "kept", "kept", "made", "kept"]
         assert http("POST", f"{url}raw", line, Authorization=f"Token {writer}")[0] == 401
 
 
-def test_influxdb_2_reads_back_every_bit_and_refuses_only_what_it_must(
-    influxdb2: tuple[Influx2, InfluxOptions, Wish], tmp_path: Path
-) -> None:
-    server, options, wish = influxdb2
-    with server:
+def test_what_an_administrator_has_to_mend_first_is_told(tmp_path: Path) -> None:
+    with ToyInflux2(is_fresh=True) as fresh, pytest.raises(RejectedError, match="has no users yet"):
+        set_up(*as_administrator(fresh, tmp_path))
+    with ToyInflux2() as server:
+        options, wish = as_administrator(server, tmp_path)
+        with pytest.raises(RejectedError, match="'works'; the token sees plant"):
+            set_up(replace(options, org="works"), wish)
+        (tmp_path / "admin").write_text("guess")
+        with pytest.raises(RejectedError, match="401") as error:
+            set_up(options, wish)
+        assert "guess" not in str(error.value)
+        assert not wish.write_file.exists()
+
+
+def test_influxdb_2_reads_back_every_bit_and_refuses_only_what_it_must(tmp_path: Path) -> None:
+    with Influx2(tmp_path / "influx2") as server:
+        options, wish = as_administrator(server, tmp_path)
         set_up(options, wish)
         mine = InfluxOptions(options.address, org="plant", token_file=wish.write_file)
         reader = wish.read_file.read_text().strip()
