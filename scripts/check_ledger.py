@@ -5,6 +5,8 @@ its own, and the ledgers line by line.
 
     python scripts/check_ledger.py --ledger DIR --store store.db [--log log.db] [--spool DIR] [--drained] [--json]
 
+Stores of processors that share a log are one: give `--store` again for each.
+
 Exit code 0: all accounted for; 1: something is lost, duplicated, corrupt or a phantom; 2: can't read the evidence.
 """
 
@@ -169,9 +171,16 @@ def frame_content(row: tuple, names: dict[int, bytes]) -> Content:
     return Content(at, panes, canonical_crc(readings))
 
 
-def read_store(path: Path) -> Stored:
-    """Reads frames, gaps and dead letters."""
+def read_stores(paths: list[Path]) -> Stored:
+    """Reads frames, gaps and dead letters of all stores; a frame that two of them have is there twice."""
     stored = Stored()
+    for path in paths:
+        read_store(path, stored)
+    return stored
+
+
+def read_store(path: Path, stored: Stored) -> None:
+    """Adds frames, gaps and dead letters of one store."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         names = {number: text.encode() for number, text in connection.execute("SELECT id, text FROM name")}
@@ -201,7 +210,6 @@ def read_store(path: Path) -> Stored:
         raise EvidenceError(f"{path}: {error}") from error
     finally:
         connection.close()
-    return stored
 
 
 def read_log(path: Path) -> set[Key]:
@@ -353,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Compares, prints, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ledger", type=Path, required=True, help="folder of the devices' ledgers")
-    parser.add_argument("--store", type=Path, required=True, help="the SQLite store")
+    parser.add_argument("--store", type=Path, required=True, action="append", help="a SQLite store")
     parser.add_argument("--log", type=Path, help="the SQLite log: frames in it that are not stored are in flight")
     parser.add_argument("--spool", type=Path, help="folder of the devices' spools: frames in them are in flight")
     parser.add_argument("--drained", action="store_true", help="nothing is on its way: what is missing is lost")
@@ -364,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A frame moves from spool to log to store: asked in this order, it can't slip through between two looks.
         spooled = read_spools(options.spool) if options.spool else None
         logged = read_log(options.log) if options.log else set()
-        stored = read_store(options.store)
+        stored = read_stores(options.store)
         result = compare(before, read_ledger(options.ledger), stored, logged, spooled, drained=options.drained)
     except (EvidenceError, OSError) as error:
         print(f"check_ledger: {error}", file=sys.stderr)

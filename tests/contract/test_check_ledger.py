@@ -220,3 +220,19 @@ def test_frames_in_the_log_or_in_a_spool_are_in_flight(case: Case, capsys: pytes
     assert (result["in_flight"], result["lost"]) == (2, 2)
     assert {line.split()[-1] for line in result["examples"]["lost"]} == {"5", "40"}
     assert case.check(capsys, *evidence, "--drained")["lost"] == 4
+
+
+def test_several_stores_are_one_and_a_frame_in_two_of_them_is_doubled(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = native(8), replace(native(9), epoch=np.full(40, 12, np.uint64))
+    case.tell([*lines(first, "offered", "accepted"), *lines(second, "offered", "accepted")])
+    case.store(StoreWrite((first,)))
+    other = SqliteStore(tmp_path / "other.db")
+    other.write(StoreWrite((second,)))
+    both = ("--store", str(tmp_path / "other.db"), "--drained")
+    assert case.check(capsys, "--drained")["lost"] == 40
+    assert (case.check(capsys, *both)["ok"], case.check(capsys, *both)["stored"]) == (True, 80)
+    other.write(StoreWrite((first,)))
+    other.close()
+    assert case.check(capsys, *both)["duplicated"] == 40

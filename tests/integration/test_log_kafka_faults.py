@@ -11,9 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
+import mqtt5
 import pytest
+from gateway_server import RawClient, Running, frame, until
 from kafka_server import load_script, options_of
 
 from headwater.errors import ConnectError
@@ -24,6 +27,7 @@ from headwater.ports import LogRecord
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 4
+QOS1 = mqtt5.QoS.AT_LEAST_ONCE
 # `make test-kafka` takes more time for more rounds and a long pause.
 ROUNDS = int(os.environ.get("HEADWATER_KAFKA_ROUNDS", "1"))
 PAUSE_S = float(os.environ.get("HEADWATER_KAFKA_PAUSE_S", "1"))
@@ -257,3 +261,38 @@ def test_one_of_three_may_die_and_two_may_not(cluster: Any) -> None:
             load.until(20)
         check(options, load.acked)
         cluster.wait([1, 2, 3])
+
+
+def test_a_gateway_acknowledges_nothing_without_a_quorum_and_then_everything_once(cluster: Any, tmp_path: Path) -> None:
+    log = KafkaLog(options_of(cluster))
+    with Running(tmp_path, log=log, ack_level="backbone", store_poll_us=20_000, retry_us=100_000) as server:
+        device = RawClient(server.port, "device")
+        device.socket.settimeout(60)
+
+        def send(first: int, last: int) -> None:
+            for seq in range(first, last + 1):
+                packet = mqtt5.PublishPacket("hw/1/north/pump-1/frame", frame(seq), qos=QOS1, packet_id=seq)
+                device.send(packet)
+
+        def acked(count: int) -> None:
+            for _ in range(count):
+                assert isinstance(device.next(), mqtt5.PubAckPacket)
+
+        send(1, 50)
+        acked(50)
+        cluster.kill(1)
+        send(51, 100)
+        acked(50)
+        cluster.kill(3)
+        send(101, 150)
+        before = server.gateway.counters().get("append_retries", 0)
+        until(lambda: server.gateway.counters().get("append_retries", 0) >= before + 2)
+        device.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            device.next()
+        device.socket.settimeout(60)
+        cluster.start(wait=False)
+        acked(50)
+        cluster.wait([1, 2, 3])
+        assert server.seqs() == list(range(1, 151))
+        device.close()
