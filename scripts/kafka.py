@@ -116,12 +116,17 @@ class Node:
 class Cluster:
     """One or three nodes over one folder; made anew there, or found as it was left.
 
+    Nodes outlive the process that starts them, unless they are tied to it: then even its SIGKILL ends them.
+
     Raises:
         KafkaError: there is something else in the folder, or another number of nodes.
     """
 
-    def __init__(self, folder: Path, nodes: int = 1, *, port: int = 0, libs: Path = LIBS) -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 1, *, port: int = 0, is_tied: bool = False, libs: Path = LIBS
+    ) -> None:
         self.folder, self._libs = folder.resolve(), libs
+        self._tie = ["setpriv", "--pdeathsig", "KILL"] if is_tied and shutil.which("setpriv") else []
         book = self.folder / "cluster.json"
         if book.exists():
             known = json.loads(book.read_text(encoding="utf-8"))
@@ -289,7 +294,7 @@ class Cluster:
         settings = self._file(node.number, "server.properties")
         with self._file(node.number, "messages.txt").open("ab") as sink:
             process = subprocess.Popen(
-                self._java("kafka.Kafka", str(settings)), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                [*self._tie, *self._java("kafka.Kafka", str(settings))], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
                 start_new_session=True,
             )  # fmt: skip
         self._file(node.number, "pid").write_text(str(process.pid), encoding="utf-8")
@@ -297,7 +302,7 @@ class Cluster:
             if process.poll() is not None:
                 raise KafkaError(f"node {node.number} ended: {self.last_words(node.number)}")
             time.sleep(0.005)
-        # It outlives this process on purpose: whoever reads the pid file ends it.
+        # Whoever reads the pid file ends it.
         process.returncode = 0
 
 

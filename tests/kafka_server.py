@@ -37,7 +37,7 @@ def load_script() -> ModuleType:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """The `Cluster` of one running node. A test that kills or suspends it brings it back."""
-    cluster = load_script().Cluster(tmp_path_factory.mktemp("kafka") / "one")
+    cluster = load_script().Cluster(tmp_path_factory.mktemp("kafka") / "one", is_tied=True)
     cluster.start()
     yield cluster
     cluster.kill(1)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from gateway_server import until
 from kafka_server import load_script, options_of
 
 from headwater import log_topics
@@ -53,23 +54,20 @@ def change(admin: AdminClient, topic: str, name: str, value: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
-    while settings_of(admin, topic)[name] != value:
-        pass
+    until(lambda: settings_of(admin, topic)[name] == value)
 
 
 def make(admin: AdminClient, topic: str, partitions: int = 4, **settings: str) -> None:
     config = {name.replace("_", "."): value for name, value in settings.items()}
     for future in admin.create_topics([NewTopic(topic, partitions, 1, config=config)]).values():
         future.result()
-    while topic not in admin.list_topics().topics:
-        pass
+    until(lambda: topic in admin.list_topics().topics)
 
 
 def delete(admin: AdminClient, topic: str) -> None:
     for future in admin.delete_topics([topic]).values():
         future.result()
-    while topic in admin.list_topics().topics:
-        pass
+    until(lambda: topic not in admin.list_topics().topics)
 
 
 # Topics.
@@ -234,8 +232,9 @@ def test_a_reader_ahead_of_a_log_that_lost_its_tail_starts_over(log: KafkaLog, o
     assert reader.read(READINGS, 0, 3, 10) == []
     assert [found.offset for found in reader.read(READINGS, 0, 7, 10)] == [0, 1, 2]
     log.append([record(3)])
-    while not (found := reader.read(READINGS, 0, 3, 10)):
-        pass
+    deadline_s, found = time.monotonic() + 10, []
+    while not found and time.monotonic() < deadline_s:
+        found = reader.read(READINGS, 0, 3, 10)
     assert [one.offset for one in found] == [3]
     assert reader.read(READINGS, 0, 4, 10) == []
     reader.close()

@@ -235,7 +235,7 @@ def test_a_reader_says_that_the_node_is_away_and_goes_on_where_it_was(options: K
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Three running nodes."""
-    found = load_script().Cluster(tmp_path_factory.mktemp("kafka") / "three", 3)
+    found = load_script().Cluster(tmp_path_factory.mktemp("kafka") / "three", 3, is_tied=True)
     found.start()
     yield found
     for node in found.nodes:

@@ -62,6 +62,9 @@ class Plant:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, self.said(name)
 
+    def has_ended(self, name: str) -> bool:
+        return self.running[name].poll() is not None
+
     def end(self, name: str) -> None:
         """Waits until a command that ends by itself has ended well."""
         assert self.running.pop(name).wait(120) == 0, self.said(name)
@@ -175,13 +178,12 @@ def test_processors_that_share_the_log_and_are_killed_lose_and_double_nothing(pl
     assert "not replicated" in plant.said("gateway")
     for name in shares:
         start(name)
-    plant.load(6, devices=40)
+    plant.load(8, devices=40)
     stores = {name: tmp_path / name / "store.db" for name in shares}
     for _ in range(2):
         for name, path in stores.items():
             goal = stored(path) + 50
-            while stored(path) < goal:
-                time.sleep(0.02)
+            until(lambda: stored(path) >= goal or plant.has_ended("fleet"))  # noqa: B023
             plant.kill(name)
             start(name)
     plant.end("fleet")
