@@ -57,6 +57,7 @@ class PaneColumns:
     width_us: Int64
     count: Int64
     mean: Float64
+    m2: Float64
     min: Float64
     max: Float64
 
@@ -83,12 +84,12 @@ def decode_panes(blobs: Sequence[bytes]) -> PaneColumns:
         metric = np.frombuffer(raw, "<i4", n, 4).astype(np.int64)
         ints = [np.frombuffer(raw, "<i8", n, 4 + n * (4 + 8 * at)) for at in range(3)]
         base = 4 + n * (4 + 8 * len(_INTS))
-        mean, _, low, high = (np.frombuffer(raw, "<f8", n, base + n * 8 * at) for at in range(4))
+        mean, m2, low, high = (np.frombuffer(raw, "<f8", n, base + n * 8 * at) for at in range(4))
         parts.append((np.full(n, number), metric, *ints))
-        floats.append((mean, low, high))
+        floats.append((mean, m2, low, high))
     if not parts:
         none, empty = np.empty(0, np.int64), np.empty(0)
-        return PaneColumns(none, none, none, none, none, empty, empty, empty)
+        return PaneColumns(none, none, none, none, none, empty, empty, empty, empty)
     return PaneColumns(
         *(np.concatenate(column) for column in zip(*parts, strict=True)),
         *(np.concatenate(column) for column in zip(*floats, strict=True)),
