@@ -16,6 +16,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dashboards.feed import Feed
+from dashboards.influx_routes import InfluxApi
+from dashboards.influxql.points import PointReader
 from dashboards.reader import Reader
 from dashboards.ring import Ring
 from dashboards.routes import Api
@@ -38,8 +40,9 @@ def make_app(
     simulator: SimulatorControl | None,
     settings: DashboardSettings,
     clock: Clock,
+    points: PointReader | None = None,
 ) -> Starlette:
-    """Makes the page over `reader`; `app.state.feed` is its heart and `app.state.feed.close()` ends its streams.
+    """Makes the page over `reader`, and InfluxQL over `points` where there are any; `app.state.feed` is its heart and `app.state.feed.close()` ends its streams.
 
     Raises:
         SettingsError: the page would be open to a network without a token, or the token can't be read.
@@ -68,6 +71,7 @@ def make_app(
     app = Starlette(
         routes=[
             *Api(feed, settings, clock).routes(),
+            *InfluxApi(points, settings, clock).routes(),
             Route("/login", door.show, methods=["GET"]),
             Route("/login", door.enter, methods=["POST"]),
             Route("/logout", door.leave, methods=["POST"]),

@@ -1,8 +1,9 @@
 """The guard before every request: host names, origins, the token, and headers that keep the browser strict."""
 
+import base64
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -24,7 +25,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-OPEN_PATHS = ("/login", "/static/")
+# A ping tells no more than that someone is there; InfluxDB answers it unasked too.
+OPEN_PATHS = ("/login", "/static/", "/ping")
+QUERY_PATH = "/query"
 HOST_LENGTH_MAX = 255
 
 
@@ -84,6 +87,28 @@ def refusal(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": {"status": status, "message": message}}, status)
 
 
+def shown_token(scope: Scope, headers: Headers) -> str | None:
+    """Returns the token that a request shows, None if it shows none.
+
+    Everywhere `Authorization: Bearer TOKEN`. Where InfluxDB's clients ask, also their ways: `Token TOKEN`,
+    `Token name:TOKEN`, the password of basic authentication, and the parameter `p`.
+    """
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    scheme, secret = scheme.lower(), secret.strip()
+    if scheme == "bearer":
+        return secret
+    if scope["path"] != QUERY_PATH:
+        return None
+    if scheme == "token":
+        return secret.rpartition(":")[2]
+    if scheme == "basic":
+        try:
+            return base64.b64decode(secret, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("p")
+
+
 class Guard:
     """ASGI middleware; what it lets through comes from an allowed host, the same origin and a known person."""
 
@@ -124,17 +149,25 @@ class Guard:
             return None
         now_us = self._clock.monotonic_us()
         address = scope["client"][0] if scope.get("client") else ""
-        scheme, _, secret = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
+        secret = shown_token(scope, headers)
+        if secret is not None:
             if self._sessions.is_locked(address, now_us):
                 return refusal(429, "too many wrong tokens: wait a minute")
-            if self._sessions.is_token(secret.strip()):
+            if self._sessions.is_token(secret):
                 return None
             self._sessions.fail(address, now_us)
-            return refusal(401, "the token is wrong")
+            return _unauthorized(path, "the token is wrong")
         key = session_key(headers)
         if key and self._sessions.is_live(key, now_us):
             return None
         if path.startswith("/api/"):
             return refusal(401, "log in at /login, or send the header Authorization: Bearer TOKEN")
+        if path == QUERY_PATH:
+            return _unauthorized(path, "send the page's token as password, or as Authorization: Token TOKEN")
         return RedirectResponse(f"/login?next={quote(path, safe='/')}", 303)
+
+
+def _unauthorized(path: str, message: str) -> Response:
+    if path != QUERY_PATH:
+        return refusal(401, message)
+    return JSONResponse({"error": message}, 401, {"WWW-Authenticate": 'Basic realm="InfluxDB"'})

@@ -1,6 +1,8 @@
 """What `scripts/fuzz.py` feeds: sample inputs, ways to damage them, and the decoders, each with its own errors."""
 
+import json
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from headwater.codec_batch import Arrival, decode_batch
 from headwater.envelope import STORED, unseal
 from headwater.errors import CorruptStateError, DecodeError
 from headwater.frame import Anomaly, Block, Frame, Gap, Ledger
+from headwater.point_columns import Column, Points, Schema
 from headwater.reasons import ClockQuality, GapReason, Severity
 from headwater.sparkplug_codec import SparkplugMetric, SparkplugPayload, decode_payload, encode_payload
 from headwater.sparkplug_schema import DataType, PayloadMessage
@@ -341,6 +344,67 @@ def varint_target() -> Target:
     return Target(from_varints, [data], (CorruptStateError,))
 
 
+def influxql_target() -> Target:
+    from dashboards.influxql.engine import Engine  # noqa: PLC0415
+    from dashboards.influxql.errors import ParseError  # noqa: PLC0415
+    from dashboards.influxql.points import Budget  # noqa: PLC0415
+
+    engine = Engine(OnePoint(), "headwater", lambda: Budget(10_000, 10_000, 100, lambda: False))
+    seeds = [
+        b'SELECT mean("value") FROM telemetry WHERE device =~ /^(a|b.*)$/ AND time > now() - 1h GROUP BY time(10s), * fill(0)',
+        b"SELECT derivative(max(value), 1s) * 2 AS x FROM headwater..telemetry WHERE time >= 5s AND time < 50s GROUP BY time(10s)",
+        b"SELECT value, device::tag FROM /tele.*/ WHERE (metric = 'c' OR value + 1 > 2.5) ORDER BY time DESC LIMIT 5 tz('UTC')",
+        b"SELECT top(x, 2) FROM (SELECT last(value) AS x FROM telemetry GROUP BY device); SHOW SERIES",
+        b"SHOW TAG VALUES FROM telemetry WITH KEY IN (site, \"device\") WHERE site != 'x' LIMIT 3",
+    ]
+
+    def run(data: bytes) -> object:
+        text = data.decode("utf-8", "replace")
+        found = engine.answer(text, database="headwater", epoch="ms", now_ns=60 * 10**9)
+        json.dumps(found, allow_nan=False)
+        return "+".join(
+            sorted({next(key for key in ("error", "series", "statement_id") if key in one) for one in found["results"]})
+        )
+
+    return Target(run, seeds, (ParseError,), damage_words)
+
+
+def damage_words(draw: random.Random, seeds: list[bytes]) -> bytes:
+    """A query with words dropped, doubled, swapped or taken from another one; sometimes damaged byte by byte."""
+    if draw.random() < 0.2:
+        return damage(draw, seeds)
+    words = re.findall(rb"\w+|\s+|[^\w\s]", draw.choice(seeds))
+    for _ in range(draw.choice((1, 1, 2, 3, 6))):
+        at, other = draw.randrange(len(words)), draw.choice(re.findall(rb"\w+|[^\w\s]", draw.choice(seeds)))
+        match draw.randrange(4):
+            case 0:
+                words[at] = other
+            case 1:
+                words.insert(at, other + b" ")
+            case 2 if len(words) > 1:
+                del words[at]
+            case _:
+                words[at] = draw.choice(
+                    (b"0", b"-1", b"99999999999999999999", b"1e9", b"''", b"*", b"/a/", b"1w", b"time", b"now()")
+                )
+    return b"".join(words)
+
+
+class OnePoint:
+    """A point reader for the InfluxQL engine that has one point."""
+
+    def schemas(self) -> dict[str, Schema]:
+        return {"telemetry": Schema(("site", "device", "metric"), {"value": "float"})}
+
+    def series(self, _measurement: str, _series_max: int) -> list[tuple[str, ...]]:
+        return [("a", "b", "c")]
+
+    def points(self, _name: str, _series: Any, fields: Any, start_ns: int, end_ns: int, _take: Any) -> Points:
+        times = [at for at in (20 * 10**9,) if start_ns <= at <= end_ns]
+        column = Column("float", np.ones(len(times)), np.ones(len(times), np.bool_))
+        return Points(np.zeros(len(times), np.int64), np.array(times, np.int64), dict.fromkeys(fields, column))
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "frame": frame_target,
     "decode_batch": batch_target,
@@ -351,6 +415,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "mqtt311": mqtt311_target,
     "mqtt5": mqtt5_target,
     "varints": varint_target,
+    "influxql": influxql_target,
     "sparkplug": sparkplug_target,
     "sparkplug_state": sparkplug_state_target,
     "home_assistant": home_assistant_target,

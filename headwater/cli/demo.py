@@ -11,6 +11,7 @@ from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
 from edge_agent.settings import AgentSettings
 from headwater.cli.embedding import build_pipeline, gather, report
+from headwater.cli.engines import open_points
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
     add_data_option,
@@ -173,6 +174,7 @@ def _page(settings: dict[str, Any], pipeline: Pipeline, fleet: Fleet) -> PageSer
         simulator=fleet.control if isinstance(fleet, SimulatedFleet) else None,
         settings=page,
         clock=pipeline.clock,
+        points=open_points(settings),
     )
     return PageServer(app, page.host, page.port)
 

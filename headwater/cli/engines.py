@@ -22,6 +22,7 @@ from headwater.io.log_sqlite import SqliteLog, SqliteLogReader
 from headwater.io.store_influx_options import SCHEMES, InfluxOptions
 from headwater.io.store_sqlite import SqliteStore
 from headwater.io.store_sqlite_books import Books
+from headwater.io.store_sqlite_influxql import InfluxqlReader
 from headwater.io.store_sqlite_query import StoreReader
 from headwater.ports import KeptLog, KeptStore, Log
 from headwater.settings import Table
@@ -163,6 +164,12 @@ def open_page_reader(settings: Mapping[str, Table]) -> StoreReader:
     if influx.read_token_file or reading.exists():
         options = replace(options, token_file=reading)
     return InfluxReader(file_of(pipeline, "store"), options)
+
+
+def open_points(settings: Mapping[str, Table]) -> InfluxqlReader | None:
+    """Opens the store for InfluxQL; None where it is an InfluxDB, which answers that itself."""
+    pipeline = table(settings, "pipeline", PipelineSettings)
+    return None if is_influx(pipeline) else InfluxqlReader(file_of(pipeline, "store"))
 
 
 def expect(pipeline: PipelineSettings, what: str) -> None:

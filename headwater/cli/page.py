@@ -5,7 +5,7 @@ import argparse
 from dashboards.app import make_app
 from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
-from headwater.cli.engines import open_page_reader
+from headwater.cli.engines import open_page_reader, open_points
 from headwater.cli.shared import add_data_option, add_engine_options, read_settings, say, stop_on_signals, table
 from headwater.io.clock_system import SystemClock
 
@@ -23,11 +23,14 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options, *flags)
     page = table(settings, "page", DashboardSettings)
     reader = open_page_reader(settings)
-    app = make_app(reader, counters=None, simulator=None, settings=page, clock=SystemClock())
+    points = open_points(settings)
+    app = make_app(reader, counters=None, simulator=None, settings=page, clock=SystemClock(), points=points)
     server = PageServer(app, page.host, page.port)
     with stop_on_signals() as stop:
         say(f"page: http://{page.host}:{server.start()}/")
         stop.wait()
     server.stop()
     reader.close()
+    if points is not None:
+        points.close()
     return 0

@@ -8,6 +8,7 @@ from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings, check_exposure
 from gateway.settings import GatewaySettings
 from headwater.cli.embedding import build_pipeline, gather
+from headwater.cli.engines import open_points
 from headwater.cli.flink_jobs import FlinkJobs, is_flink
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
                 simulator=None,
                 settings=page,
                 clock=pipeline.clock,
+                points=open_points(settings),
             )
             server = PageServer(app, page.host, page.port)
         pipeline.start()

@@ -31,7 +31,7 @@ class Answer:
 class Page:
     """The page over a made-up plant and a clock that stands still."""
 
-    def __init__(self, *, reader: Any = None, simulator: bool = True, **settings: Any) -> None:
+    def __init__(self, *, reader: Any = None, simulator: bool = True, points: Any = None, **settings: Any) -> None:
         self.clock = ManualClock(1_795_000_000_000_000)
         self.plant = SamplePlant(self.clock, devices=6)
         self.app = make_app(
@@ -40,6 +40,7 @@ class Page:
             simulator=self.plant if simulator else None,
             settings=DashboardSettings(**settings),
             clock=self.clock,
+            points=points,
         )
 
     def get(self, path: str, **headers: str) -> Answer:
