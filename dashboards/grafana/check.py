@@ -79,6 +79,8 @@ def _grid(dashboard: Json) -> Iterator[str]:
             if x < other_right and left < right and y < bottom and top < below:
                 yield f"{name} overlaps {other}"
         taken.append((x, y, right, below, name))
+        if panel.get("repeat") and place["w"] < COLUMNS:
+            yield f"{name} repeats, but leaves room beside itself, where its repetitions would lie over others"
 
 
 def _variables(dashboard: Json) -> Iterator[str]:

@@ -5,7 +5,15 @@ from grafana_foundation_sdk.models.dashboard import Panel
 from dashboards.grafana import panels
 from dashboards.grafana.looks import COUNT, HEALTH, NONE_IS_GOOD, STATE, Look
 from dashboards.grafana.queries import DEVICE, METRIC, SITE, TELEMETRY, WINDOW, WINDOWED, latest, series, table, where
-from dashboards.grafana.screen import DEVICE_UID, Screen, Section, bucket_variable, event_annotations, tag_variable
+from dashboards.grafana.screen import (
+    COLUMNS,
+    DEVICE_UID,
+    Screen,
+    Section,
+    bucket_variable,
+    event_annotations,
+    tag_variable,
+)
 
 _HERE = (SITE, DEVICE)
 _BACKLOG = Look(decimals=0, steps=((None, "green"), (100, "orange"), (1000, "red")), nothing="never heard of")
@@ -166,6 +174,8 @@ def _anomalies() -> Panel:
 
 
 def _repeated(panel: Panel) -> Panel:
-    """Lets the panel repeat for every chosen metric, two in a line."""
+    """Lets the panel repeat for every chosen metric, two in a line; Grafana makes room for them below, not beside."""
+    assert panel.grid_pos is not None
+    panel.grid_pos.w = COLUMNS
     panel.repeat, panel.repeat_direction, panel.max_per_row = "metric", "h", 2
     return panel

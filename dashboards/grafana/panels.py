@@ -65,7 +65,7 @@ def chart(
     _defaults(panel).color = model.FieldColor(mode=model.FieldColorModeId.PALETTE_CLASSIC)
     if band is not None:
         upper, lower = band
-        quiet = [("custom.lineWidth", 0), ("custom.showPoints", "never"), ("custom.hideFrom.legend", False)]
+        quiet = [("custom.lineWidth", 0), ("custom.showPoints", "never")]
         _override(panel, upper, [*quiet, ("custom.fillBelowTo", lower), ("custom.fillOpacity", 15)])
         _override(panel, lower, quiet)
     return panel

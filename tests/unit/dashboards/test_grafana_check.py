@@ -66,6 +66,7 @@ SPOILT = [
     (put("panel.targets.0.datasource.uid", "${other}"), "asks the data source $other"),
     (put("panel.type", "grafana-clock-panel"), "which Grafana does not bring along"),
     (put("panel.repeat", "metric"), "repeats for $metric"),
+    (put("panel.repeat", "site"), "repeats, but leaves room beside itself"),
     (put("panel.title", "Of $metric"), "uses the variable $metric"),
     (put("dashboard.links.0.url", "/d/headwater-nowhere"), "leads to the dashboard 'headwater-nowhere', which is not there"),
     (put("dashboard.links.0.url", "/d/headwater-device?var-plant=x"), "sets plant, which the dashboard headwater-device does not have"),
