@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dashboards.grafana.contents import Json, links_of, panels_of, queries_of, sources_of, variables_of
-from dashboards.grafana.macros import MACROS, names_in
+from dashboards.grafana.macros import ALL, MACROS, names_in, substitute
+from dashboards.grafana.query_check import complaints
 from dashboards.grafana.sources import EXPRESSION
 
 COLUMNS = 24
@@ -103,9 +104,19 @@ def _used(dashboard: Json) -> Iterator[tuple[str, str]]:
 
 
 def _queries(dashboard: Json) -> Iterator[str]:
+    values = {name: _sample(variable) for name, variable in variables_of(dashboard).items()}
     for asked in queries_of(dashboard):
         if not asked.text.strip():
             yield f"{asked.place} is empty"
+        elif all(name in values or name in MACROS for name in names_in(asked.text)):
+            text = substitute(asked.text, values, from_ms=0, to_ms=3_600_000, interval_ms=10_000)
+            yield from (f"{asked.place}: {sentence}" for sentence in complaints(text))
+
+
+def _sample(variable: Json) -> str:
+    if variable.get("type") == "constant":
+        return str(variable.get("query"))
+    return ALL if variable.get("multi") else "x"
 
 
 def _sources(dashboard: Json, sources: set[str]) -> Iterator[str]:
@@ -168,6 +179,7 @@ def _rule_part(part: Json, refs: set[str], sources: set[str]) -> Iterator[str]:
         return
     if "group by time(" not in text.lower():
         yield f"{part.get('refId')} has no GROUP BY time(…), without which Grafana can't judge it"
+    yield from complaints(substitute(text, {}, from_ms=0, to_ms=600_000, interval_ms=60_000))
 
 
 def _receivers(provisioned: Sequence[Json]) -> list[str]:

@@ -16,11 +16,18 @@ from plant_log import PARTITIONS, START_US, plant_log
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
+from dashboards.app import make_app
 from dashboards.grafana.contents import Asked, queries_of, variables_of
 from dashboards.grafana.macros import ALL, substitute
-from headwater.cli.engines import open_store
+from dashboards.server import PageServer
+from dashboards.settings import DashboardSettings
+from headwater.cli.engines import open_points, open_reader, open_store
 from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import table
+from headwater.io.clock_system import SystemClock
+from headwater.io.log_memory import MemoryLog
+from headwater.settings import Table
 from headwater.testing import ManualClock
 
 pytestmark = pytest.mark.integration
@@ -60,19 +67,44 @@ class Database:
 
 
 @pytest.fixture(scope="module")
-def influxdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def log() -> MemoryLog:
+    return plant_log(MINUTES)[0]
+
+
+def fill(log: MemoryLog, pipeline: PipelineSettings) -> dict[str, Table]:
+    """Runs the processor over the log into the store that the settings name; returns them."""
+    settings: dict[str, Table] = {"pipeline": pipeline, "influx": InfluxSettings()}
+    store, checkpoints = open_store(settings)
+    with closing(store), closing(checkpoints):
+        own = ProcessorSettings(partitions=PARTITIONS, health_baseline=30)
+        processor = Processor(own, log, store, checkpoints, ManualClock(START_US))
+        while processor.step_once():
+            pass
+    return settings
+
+
+@pytest.fixture(scope="module")
+def influxdb(tmp_path_factory: pytest.TempPathFactory, log: MemoryLog) -> Iterator[Database]:
     with Influx1(tmp_path_factory.mktemp("influx")) as server:
         server.make("raw", "windows", "events")
-        pipeline = PipelineSettings(
-            data=str(tmp_path_factory.mktemp("data")), store=f"influxdb://127.0.0.1:{server.port}?version=1"
-        )
-        store, checkpoints = open_store({"pipeline": pipeline, "influx": InfluxSettings()})
-        with closing(store), closing(checkpoints):
-            settings = ProcessorSettings(partitions=PARTITIONS, health_baseline=30)
-            processor = Processor(settings, plant_log(MINUTES)[0], store, checkpoints, ManualClock(START_US))
-            while processor.step_once():
-                pass
+        url = f"influxdb://127.0.0.1:{server.port}?version=1"
+        fill(log, PipelineSettings(data=str(tmp_path_factory.mktemp("data")), store=url))
         yield Database(server.url, "events")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, log: MemoryLog) -> Iterator[Database]:
+    """The page over the embedded store, as the data source "Headwater page" asks it."""
+    settings = fill(log, PipelineSettings(data=str(tmp_path_factory.mktemp("embedded"))))
+    with closing(open_reader(table(settings, "pipeline", PipelineSettings))) as reader:
+        points = open_points(settings)
+        assert points is not None
+        shown = DashboardSettings()
+        app = make_app(reader, counters=None, simulator=None, settings=shown, clock=SystemClock(), points=points)
+        server = PageServer(app, "127.0.0.1", 0)
+        yield Database(f"http://127.0.0.1:{server.start()}", shown.influxql_database)
+        server.stop()
+        points.close()
 
 
 def filled(text: str, dashboard: Mapping[str, Any], **chosen: str | list[str]) -> str:
@@ -105,6 +137,27 @@ def test_a_query_gives_the_columns_that_its_panel_uses(influxdb: Database, uid: 
         assert one["values"]
     places = [one["columns"].index(name) for one in series for name in wanted(asked.text)]
     assert any(row[at] is not None for one in series for at in places for row in one["values"] if at < len(row))
+
+
+def comparable(series: list[dict[str, Any]]) -> list[Any]:
+    """An answer without what InfluxDB leaves open: the order of rows of one time, and the last bits of a sum."""
+    return [
+        [one.get("tags"), one["columns"], sorted((plain(row) for row in one["values"]), key=repr)] for one in series
+    ]
+
+
+def plain(row: list[Any]) -> list[Any]:
+    return [float(f"{cell:.12g}") if isinstance(cell, int | float) else cell for cell in row]
+
+
+@pytest.mark.parametrize(("uid", "asked"), ASKED)
+def test_the_page_gives_the_answer_of_influxdb(influxdb: Database, page: Database, uid: str, asked: Asked) -> None:
+    text = filled(asked.text, DASHBOARDS[uid])
+    mine, theirs = comparable(page.ask(text)), comparable(influxdb.ask(text))
+    if re.match(r"SELECT (top|bottom)\(", text):
+        # Of equally high rows either may be the tenth: the values are the same, not the names.
+        mine, theirs = ([sorted(row[1] for row in one[2]) for one in answer] for answer in (mine, theirs))
+    assert mine == theirs
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["title"])

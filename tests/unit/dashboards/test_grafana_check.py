@@ -56,6 +56,17 @@ def put(path: str, value: Any, title: str = "Anomalies") -> Callable[[Tree], Non
 
 
 SPOILT = [
+    (ask("SELECT count( FROM x"), "found"),
+    (ask('SELECT count("score") FROM "anomalies"'), 'FROM "anomalies": there is no such measurement'),
+    (ask('SELECT count("scores") FROM "anomaly"'), '"scores" is neither a tag nor a field of "anomaly"'),
+    (ask('SELECT count("device") FROM "anomaly"'), 'count() of the tag "device": functions take fields'),
+    (ask('SELECT count("score") FROM "anomaly" GROUP BY "value"'), 'GROUP BY the field "value": only tags make series'),
+    (ask('SELECT count("score") FROM "anomaly" GROUP BY "where"'), '"where" is neither'),
+    (ask('SELECT count("score") FROM "anomaly" WHERE "sites" = \'a\''), '"sites" is neither'),
+    (ask('SELECT mean("message") FROM "anomaly"'), "mean() of a field that holds string"),
+    (ask('SELECT holt_winters(mean("score"), 3, 1) FROM "anomaly"'), "holt_winters() is no function that"),
+    (ask('SELECT top("score", "value", 3) FROM "anomaly"'), 'top() by the field "value"'),
+    (ask('SELECT sum("c") FROM (SELECT count("score") AS "d" FROM "anomaly")'), '"c" is neither a tag nor a field of the subquery'),
     (ask('SELECT count("score") FROM "anomaly" WHERE "site" =~ /^${plant:regex}$/'), "uses the variable $plant, which the dashboard does not have"),
     (ask(""), "is empty"),
     (put("panel.id", 2), 'has the id 2 of panel "Devices"'),
@@ -75,6 +86,8 @@ SPOILT = [
     (put("dashboard.schemaVersion", 16), "is older than"),
     (put("dashboard.elements", {}), "schema v2"),
     (put("dashboard.templating.list.0.current.value", "gone"), "begins with the data source 'gone'"),
+    (put("dashboard.annotations.list.1.target.query", 'SELECT "text" FROM "anomaly"'), 'annotation "Anomalies": "text" is neither'),
+    (put("dashboard.templating.list.1.query.query", 'SHOW TAG VALUES FROM "device" WITH KEY = "state"'), 'variable site: "state" is no tag'),
     (put("rule.condition", "D"), "has the condition 'D', but only A, B, C"),
     (put("rule.panelId", 99), "leads to panel 99"),
     (put("rule.dashboardUid", "x"), "leads to the dashboard 'x'"),
