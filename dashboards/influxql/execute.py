@@ -68,7 +68,9 @@ def load(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget) ->
         points = Points(none, none, {name: absent(own.fields[name], 0) for name in fields})
     else:
         points = origin.points(series, fields, start_ns, end_ns, budget)
-    rows = Rows(points, group_of[points.series] if series else points.series, groups, series, own, isinstance(origin, Stored))
+    rows = Rows(
+        points, group_of[points.series] if series else points.series, groups, series, own, isinstance(origin, Stored)
+    )
     if names_field(plan.condition, own):
 
         def lookup(expr: Expr) -> Column:
