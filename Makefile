@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influxql screenshots clean
+.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influxql chaos screenshots \
+	clean
 
 help:  ## Print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +64,11 @@ crash: $(STAMP_TEST)  ## kill -9 at 20 random moments: the demo, then agent, gat
 
 influxql: $(STAMP_TEST)  ## Ask the page and a real InfluxDB the same 100000 queries (QUERIES=, SEED=)
 	HEADWATER_INFLUXQL_QUERIES=$(or $(QUERIES),100000) HEADWATER_INFLUXQL_SEED=$(or $(SEED),17) $(BIN)/python -m pytest -q -s tests/integration/dashboards/test_influxql_server.py -k thousands
+
+chaos: $(STAMP_TEST)  ## The kill matrix over Mosquitto, Kafka and Flink: ten rounds per victim, half an hour and more
+	$(BIN)/python scripts/install_servers.py mosquitto kafka
+	$(BIN)/headwater flink install
+	$(BIN)/python scripts/chaos.py $(ARGS)
 
 influx-crash: $(STAMP_TEST)  ## Ten minutes of a store on InfluxDB that is killed every half minute
 	HEADWATER_CAMPAIGN_S=600 $(BIN)/python -m pytest -q tests/integration/test_influx_pipeline.py

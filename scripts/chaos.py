@@ -4,8 +4,10 @@
     python scripts/chaos.py --victims broker kafka --rounds 3 --seed 7
 
     headwater simulate, headwater agent ─▶ Mosquitto ─▶ headwater gateway ─▶ Kafka ─▶ headwater processor ─▶ SQLite store
+                                                                              Kafka ─▶ Flink ─▶ Kafka ─▶ headwater sink ─▶ store
 
-Victims: agent, broker (kill -9 and its data wiped), gateway, kafka (kill -9), kafka-pause (SIGSTOP for a minute), processor. A
+Victims: agent, broker (kill -9 and its data wiped), gateway, kafka (kill -9), kafka-pause (SIGSTOP for a minute), processor;
+with Flink in its place (`headwater flink install` first) flink-worker, its Python process, and flink-taskmanager, its Java process. A
 campaign has its own folder, brokers and ledger. In each round the victim dies at a random moment of a fixed slot and comes
 back; the load lasts as long as all slots. Then everything drains, and a campaign passes if each frame that a device
 accepted is in the store once, no frame is unknown, and nothing ended by itself. Every figure is printed; the exit code is
@@ -28,9 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crash import BUSY, free_port, judge, kill, start, stop
+from crash import BUSY, HEADWATER, ROOT, free_port, judge, kill, start, stop
 from kafka import Cluster, install
 
+from headwater.io.flink_cluster import ClusterSizes, FlinkCluster
+from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.store_sqlite_query import StoreReader
 
 READINGS_PER_DEVICE_S = 8  # Of the simulated plant, about.
@@ -91,6 +95,7 @@ class Plant:
     Attributes:
         data: the folder of everything.
         running: the headwater processes, by name.
+        flink: the cluster that hosts the tasks, None where our processor does.
         early: how many victims had ended by themselves.
     """
 
@@ -98,6 +103,7 @@ class Plant:
     kafka: Cluster
     broker: Broker
     commands: dict[str, list[str]]
+    flink: FlinkCluster | None = None
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     early: int = 0
 
@@ -110,7 +116,15 @@ class Plant:
         self.early += not kill(self.running[name])
 
 
-def build(data: Path, readings_per_s: int, load_s: float) -> Plant:
+def start_flink(plant: Plant, log: str) -> None:
+    """Starts a cluster on loopback and submits the job; what it can't start is said by the commands themselves."""
+    plant.flink = FlinkCluster(plant.data / "flink", FlinkEnvironment(ROOT / ".venv-flink"))
+    plant.flink.start(ClusterSizes())
+    command = ["flink", "submit", "--fresh", "--data", str(plant.data), "--log", log, "--url", plant.flink.url]
+    subprocess.run([*HEADWATER, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def build(data: Path, readings_per_s: int, load_s: float, *, with_flink: bool) -> Plant:
     """Starts the brokers, the stages, an agent and the load."""
     install()
     kafka = Cluster(data / "kafka")
@@ -120,7 +134,7 @@ def build(data: Path, readings_per_s: int, load_s: float) -> Plant:
     common = ["--data", str(data), "--log", log]
     plant = Plant(data, kafka, broker, {
         "gateway": ["gateway", *common, "--mqtt", mqtt],
-        "processor": ["processor", *common],
+        "processor": ["sink" if with_flink else "processor", *common],
         "agent": [
             "agent", "--data", str(data), "--ledger", ledger, "--set", f"agent.gateway={mqtt}",
             "--set", "agent.site=chaos", "--set", "agent.device=machine-0", *BUSY,
@@ -132,9 +146,23 @@ def build(data: Path, readings_per_s: int, load_s: float) -> Plant:
             "--set", f"simulator.drain={DRAIN_S:.0f}s", "--set", "simulator.unacked_max=1024", "--json",
         ],
     })  # fmt: skip
-    for name in ("gateway", "processor", "agent", "load"):
+    plant.begin("gateway")
+    if with_flink:
+        _wait_for(
+            lambda: "log kafka" in (data / "gateway.txt").read_text(encoding="utf-8"), "the gateway and its topics"
+        )
+        start_flink(plant, log)
+    for name in ("processor", "agent", "load"):
         plant.begin(name)
     return plant
+
+
+def _wait_for(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline_s:
+            sys.exit(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.1)
 
 
 def kill_process(name: str) -> Callable[[Plant, random.Random], None]:
@@ -169,12 +197,36 @@ def pause_kafka(plant: Plant, _chance: random.Random) -> None:
     plant.kafka.resume()
 
 
+def _workers(plant: Plant) -> list[int]:
+    """The Python workers of the running tasks, once there are some."""
+    flink = plant.flink
+    assert flink is not None
+    _wait_for(lambda: bool(flink.workers()), "a Python worker of Flink", 120.0)
+    return flink.workers()
+
+
+def kill_flink_worker(plant: Plant, chance: random.Random) -> None:
+    """One of Flink's Python processes dies; Flink starts another."""
+    os.kill(chance.choice(_workers(plant)), signal.SIGKILL)
+
+
+def kill_task_manager(plant: Plant, chance: random.Random) -> None:
+    """The TaskManager dies with all its tasks; another one comes a moment later."""
+    assert plant.flink is not None
+    _workers(plant)  # The tasks run, so that there is something to lose.
+    (manager,) = plant.flink.pids("taskmanager")
+    os.kill(manager, signal.SIGKILL)
+    time.sleep(chance.uniform(0.0, 2.0))
+    plant.flink.add_task_manager()
+
+
 @dataclass(frozen=True)
 class Victim:
     """How to strike it, and the slot of a round: within it, it dies and is back and has worked for a while."""
 
     strike: Callable[[Plant, random.Random], None]
     slot_s: float
+    with_flink: bool = False
 
 
 VICTIMS: dict[str, Victim] = {
@@ -184,6 +236,8 @@ VICTIMS: dict[str, Victim] = {
     "kafka": Victim(kill_kafka, 20.0),
     "kafka-pause": Victim(pause_kafka, PAUSE_S + 15.0),
     "processor": Victim(kill_process("processor"), 10.0),
+    "flink-worker": Victim(kill_flink_worker, 25.0, with_flink=True),
+    "flink-taskmanager": Victim(kill_task_manager, 45.0, with_flink=True),
 }
 
 
@@ -191,7 +245,7 @@ def campaign(name: str, data: Path, rounds: int, readings_per_s: int, chance: ra
     """Runs the rounds of one victim, drains, and returns every figure."""
     victim = VICTIMS[name]
     warm_s = 12.0
-    plant = build(data, readings_per_s, warm_s + rounds * victim.slot_s)
+    plant = build(data, readings_per_s, warm_s + rounds * victim.slot_s, with_flink=victim.with_flink)
     try:
         began_s = time.monotonic() + warm_s
         for turn in range(rounds):
@@ -207,6 +261,8 @@ def campaign(name: str, data: Path, rounds: int, readings_per_s: int, chance: ra
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
             process.wait()
+        if plant.flink is not None:
+            plant.flink.stop()
         plant.broker.stop()
         plant.kafka.stop()
     reader = StoreReader(data / "store.db")
