@@ -27,6 +27,7 @@ demo: $(STAMP)  ## Run the whole pipeline in one process with a live page
 
 kafka: $(STAMP)  ## Start an Apache Kafka on loopback and print its URL; scripts/kafka.py stop ends it
 	@$(BIN)/python scripts/install_servers.py kafka
+	@$(BIN)/python -c "import confluent_kafka" 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[hub,kafka]'
 	@$(BIN)/python scripts/kafka.py start $(ARGS)
 
 check: $(STAMP_TEST)  ## Lint, types, architecture, docs

@@ -106,11 +106,26 @@ def _pom() -> str:
 
 @dataclass(frozen=True)
 class Node:
-    """One broker and controller: its number from 1, where clients connect, where the other controllers do."""
+    """One broker and controller: its number from 1, and where clients, other controllers and strangers connect."""
 
     number: int
     port: int
     controller_port: int
+    secure_port: int = 0
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A listener of every node with TLS and SASL, for one user.
+
+    Attributes:
+        pem: a file with the nodes' private key and certificate.
+        username, password: who may connect, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    """
+
+    pem: Path
+    username: str
+    password: str
 
 
 class Cluster:
@@ -123,9 +138,16 @@ class Cluster:
     """
 
     def __init__(
-        self, folder: Path, nodes: int = 1, *, port: int = 0, is_tied: bool = False, libs: Path = LIBS
+        self,
+        folder: Path,
+        nodes: int = 1,
+        *,
+        port: int = 0,
+        is_tied: bool = False,
+        secure: Secure | None = None,
+        libs: Path = LIBS,
     ) -> None:
-        self.folder, self._libs = folder.resolve(), libs
+        self.folder, self._libs, self._secure = folder.resolve(), libs, secure
         self._tie = ["setpriv", "--pdeathsig", "KILL"] if is_tied and shutil.which("setpriv") else []
         book = self.folder / "cluster.json"
         if book.exists():
@@ -138,10 +160,11 @@ class Cluster:
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             raise KafkaError(f"{folder} is not empty and holds no cluster")
-        ports = free_ports(2 * nodes)
+        ports = free_ports(3 * nodes)
         clients = range(port, port + nodes) if port else ports[:nodes]
         self.id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
-        self.nodes = [Node(at + 1, clients[at], ports[nodes + at]) for at in range(nodes)]
+        secures = ports[2 * nodes :] if secure else [0] * nodes
+        self.nodes = [Node(at + 1, clients[at], ports[nodes + at], secures[at]) for at in range(nodes)]
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
         self._format()
@@ -251,13 +274,37 @@ class Cluster:
             settings = self._file(node.number, "server.properties")
             settings.parent.mkdir()
             settings.write_text(self._settings(node), encoding="utf-8")
-            command = self._java("kafka.tools.StorageTool", "format", "-t", self.id, "-c", str(settings))
+            command = self._java(
+                "kafka.tools.StorageTool", "format", "-t", self.id, "-c", str(settings), *self._users()
+            )
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         said = [process.communicate()[0] for process in running]
         failed = [text for process, text in zip(running, said, strict=True) if process.returncode]
         if failed:
             shutil.rmtree(self.folder)
             raise KafkaError(f"formatting failed:\n{failed[0][-2000:]}")
+
+    def _users(self) -> list[str]:
+        if self._secure is None:
+            return []
+        who = f'=[name="{self._secure.username}",password="{self._secure.password}"]'
+        return [part for name in ("SCRAM-SHA-256", "SCRAM-SHA-512") for part in ("--add-scram", name + who)]
+
+    def _secure_settings(self, node: Node, secure: Secure) -> dict[str, object]:
+        listener, login = "listener.name.secure", "org.apache.kafka.common.security"
+        user = f'user_{secure.username}="{secure.password}"'
+        plain = f"127.0.0.1:{node.port},SECURE://127.0.0.1:{node.secure_port}"
+        return {
+            "listeners": f"PLAINTEXT://{plain},CONTROLLER://127.0.0.1:{node.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{plain}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL",
+            f"{listener}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            f"{listener}.plain.sasl.jaas.config": f"{login}.plain.PlainLoginModule required {user};",
+            f"{listener}.scram-sha-256.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
+            f"{listener}.scram-sha-512.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
+            f"{listener}.ssl.keystore.type": "PEM",
+            f"{listener}.ssl.keystore.location": secure.pem,
+        }
 
     def _settings(self, node: Node) -> str:
         copies = min(len(self.nodes), 3)
@@ -288,6 +335,8 @@ class Cluster:
             settings[f"{topic}.replication.factor"] = copies
         for topic in ("transaction.state.log", "share.coordinator.state.topic"):
             settings[f"{topic}.min.isr"] = least
+        if self._secure is not None:
+            settings |= self._secure_settings(node, self._secure)
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
     def _start(self, node: Node) -> None:

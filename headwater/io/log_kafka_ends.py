@@ -46,6 +46,7 @@ class IdentityWatch:
         self._topic = options.kafka_topic(log_topics.READINGS)
         self._lock = threading.Lock()
         self._known: Identity | None = None
+        self._cluster = ""
         self._asked_s = 0.0
         self._answer: Future[TopicDescription] | None = None
 
@@ -77,11 +78,11 @@ class IdentityWatch:
         Raises:
             ConnectError: it is another log than before, or the cluster is away.
         """
+        answer = self._read(self._ask())  # Not under the lock: `current` must not wait.
         with self._lock:
-            before, self._answer = self._known, None
-            self._known = self._read(self._ask())
+            before, self._known, self._answer = self._known, answer, None
             self._asked_s = time.monotonic()
-        if before is not None and before != self._known:
+        if before not in {None, answer}:
             raise ConnectError(f"kafka {self._options.servers}: the log was replaced")
 
     def look_again(self) -> None:
@@ -104,8 +105,8 @@ class IdentityWatch:
         if incarnation == _NO_ID:
             # What only speaks Kafka's protocol may know no topic ids.
             with as_our_errors(self._options, "asking for the cluster's id", self._last):
-                cluster = self._admin.list_topics(self._topic, timeout=ASK_TIMEOUT_S).cluster_id
-            incarnation = f"{cluster}/{self._topic}"
+                self._cluster = self._cluster or str(self._admin.cluster_id(timeout=ASK_TIMEOUT_S))
+            incarnation = f"{self._cluster}/{self._topic}"
         wanted, partitions = self._options.partitions, len(found.partitions)
         if wanted and partitions != wanted:
             raise SettingsError(

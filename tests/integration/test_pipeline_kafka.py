@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import mqtt5
 import pytest
-from gateway_server import until
-from kafka_server import load_script
+from gateway_server import RawClient, Running, frame, until
+from kafka_server import load_script, options_of
 
+from headwater.ack import parse_ack
 from headwater.errors import ConnectError
+from headwater.io.log_kafka import KafkaLog
 from headwater.io.store_sqlite_query import StoreReader
 
 pytestmark = pytest.mark.integration
@@ -200,3 +203,24 @@ def test_processors_that_share_the_log_and_are_killed_lose_and_double_nothing(pl
         assert last["lag_records"] == 0
     swapped = headwater("processor", "--data", str(tmp_path / "a"), *plant.common, "--set", "processor.shards=1,3")
     assert (swapped.returncode, "but the state holds shard 0" in swapped.stderr) == (78, True)
+
+
+def test_acks_of_a_gateway_over_kafka_follow_the_log_and_survive_its_restart(kafka: Any, tmp_path: Path) -> None:
+    options = options_of(kafka, append_timeout_s=10.0)
+    for first_seq, expected in ((1, 3), (4, 6)):
+        with Running(tmp_path, log=KafkaLog(options), ack_level="backbone", store_poll_us=20_000) as server:
+            device = RawClient(server.port, "device")
+            device.send(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter("hw/1/north/pump-1/ack")]))
+            for seq in range(first_seq, first_seq + 3):
+                topic, payload = "hw/1/north/pump-1/frame", frame(seq)
+                device.send(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=seq))
+            contiguous = 0
+            while contiguous < expected:
+                got = device.next()
+                if isinstance(got, mqtt5.PublishPacket):
+                    ack = parse_ack(got.payload)
+                    assert (ack.level, ack.log) == ("backbone", server.log.incarnation)
+                    contiguous = ack.contiguous
+            assert contiguous == expected
+            assert server.seqs() == list(range(1, expected + 1))
+            device.close()
