@@ -112,6 +112,8 @@ class Broker(Intake):
     def _will_fault(self, session: Session, will: mqtt5.Will, identity: Identity) -> mqtt5.ConnAckReasonCode | None:
         if will.qos == 2 and session.version == 5:
             return _CONNACK.QUALITY_NOT_SUPPORTED
+        if not {"+", "#", "\0"}.isdisjoint(will.topic):
+            return _CONNACK.TOPIC_NAME_INVALID
         route = self._make_route(identity, will.topic)
         if self._is_unannounced(route):
             # Such devices have a will on their availability topic before anybody announced it.

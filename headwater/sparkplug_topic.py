@@ -132,7 +132,10 @@ def parse_sparkplug_topic(mqtt_topic: str) -> SparkplugTopic | None:
     True
     """
     levels = mqtt_topic.split("/")
-    if levels[0] != NAMESPACE or any(not 0 < len(level) <= ID_CHARS_MAX for level in levels):
+    # Wildcards can't come in a PUBLISH, but in a will.
+    if levels[0] != NAMESPACE or not {"+", "#", "\0"}.isdisjoint(mqtt_topic):
+        return None
+    if any(not 0 < len(level) <= ID_CHARS_MAX for level in levels):
         return None
     if len(levels) == 3 and levels[1] == Verb.STATE:
         return SparkplugTopic(Verb.STATE, "", levels[2])

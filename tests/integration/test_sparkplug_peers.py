@@ -10,6 +10,7 @@ import mqtt5
 import numpy as np
 import pytest
 from gateway_server import RawClient, Running, until
+from mosquitto_server import Mosquitto
 from sparkplug_peer import Peer
 
 from gateway.settings import GatewaySettings
@@ -123,3 +124,24 @@ def test_rubbish_on_sparkplug_topics_harms_nobody_else(tmp_path: Path, peer: Pee
         until(lambda: server.gateway.counters().get("sparkplug_readings") == 2)
         until(lambda: server.gateway.counters()["dead_letters"] > 100)
         hostile.close()
+
+
+def test_behind_a_broker_it_is_the_same(tmp_path: Path, peer: Peer) -> None:
+    with Mosquitto(tmp_path) as broker, Running(tmp_path, mqtt=broker.url) as server:
+        until(lambda: server.gateway.counters()["connections"])
+        peer.call("host_up", broker.port, ["spBv1.0/STATE/headwater"])
+        heard: list[Any] = []
+        until(lambda: heard.extend(peer.call("take")) or heard)
+        with Peer() as node:
+            node.call("node_up", broker.port, "Plant A", "Press 1", [["Speed", "DOUBLE", 1.5]], {"Motor": []})
+            until(lambda: server.gateway.counters()["devices_online"] == 2)
+            node.call("update", [["Speed", "DOUBLE", 2.5]])
+            until(lambda: server.gateway.counters().get("sparkplug_readings") == 2)
+            hole = broker.client("intruder")
+            hole.send(mqtt5.PublishPacket("spBv1.0/Plant A/NDATA/Press 1", bytes.fromhex("1863")))
+            commands: list[Any] = []
+            until(lambda: commands.extend(node.call("take")) or commands)
+            assert commands[0][2][0][0] == "Node Control/Rebirth"
+            node.kill()
+        until(lambda: server.gateway.counters()["devices_online"] == 0)
+        assert server.gateway.counters()["dead_letters"] == 0

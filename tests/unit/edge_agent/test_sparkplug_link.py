@@ -16,7 +16,7 @@ from edge_agent.spool import Room, Spool
 from edge_agent.traffic import UplinkLimits
 from edge_agent.uplink import Uplink
 from headwater.ack import Ack
-from headwater.codec import decode_frame
+from headwater.codec import decode_frame, encode_frame
 from headwater.errors import ConnectError
 from headwater.frame import Anomaly, Block, Frame
 from headwater.mqtt_link import LinkDown, LinkEvent, LinkMessage, LinkPuback, LinkUp, Will
@@ -417,6 +417,16 @@ def test_what_sparkplug_has_no_word_for_is_counted() -> None:
     assert frame.reading_count == len(spoken.metrics) + spoken.left_out
     times = [m.time_ms for m in spoken.metrics]
     assert times == sorted(times, key=lambda ms: ms or 0)
+
+
+def test_the_native_frame_beside_ten_samples_of_ten_metrics_is_a_tenth_more() -> None:
+    names = tuple(f"metric/{n}" for n in range(10))
+    walk = np.round(np.cumsum(np.random.default_rng(1).normal(0, 0.02, (10, 10)), axis=1) + 20, 2)
+    block = Block(names, NOW + 1_000_000 * np.arange(10), walk)
+    frame = Frame("north", "pump-1", 7, 3, NOW, ClockQuality.SYNCED, blocks=(block,))
+    aliases = {name: n + 1 for n, name in enumerate(names)}
+    metrics = speak(frame, aliases, is_historical=False).metrics
+    assert len(encode_frame(frame)) < 0.1 * len(encode_payload(SparkplugPayload(5, 0, metrics)))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from sessions import LIMITS, NOW_US, QOS1, Client, make_broker
 from sparkplug_messages import NOW_MS, bdseq, by_alias, number, payload
 
 from gateway.broker import Broker
+from gateway.home_assistant_in import AnnouncedDevices
 from gateway.identity import ANONYMOUS, Identity
 from gateway.inbound import Foreign
 from gateway.session import Phase
@@ -282,6 +283,21 @@ def test_a_will_on_another_sparkplug_topic_is_refused() -> None:
     answer = Client(broker, limits=LIMITS).connect("c", will=mqtt5.Will("spBv1.0/plant/NDATA/a", payload=b"", qos=QOS1))
     assert isinstance(answer, mqtt5.ConnAckPacket)
     assert answer.reason_code == mqtt5.ConnAckReasonCode.TOPIC_NAME_INVALID
+
+
+def test_a_will_with_wildcards_is_refused_in_both_versions() -> None:
+    broker = make()
+    broker.announced = AnnouncedDevices("homeassistant", "home", 5, broker.presence, partitions=4, letter_max_bytes=9)
+    desk = client(broker, "desk")
+    desk.send(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter("#", max_qos=QOS1)]))
+    for topic in ("spBv1.0/aX/NDEATH/n", "spBv1.0/STATE/aX", "homeassistant/sensor/aX/b/config", "aX"):
+        hostile = Client(broker)
+        connect = mqtt5.ConnectPacket("c", clean_start=True, will=mqtt5.Will(topic, payload=DEATH)).write()
+        hostile.session.feed(connect.replace(b"aX", b"a+"), NOW_US)
+        hostile.admit(ANONYMOUS)
+        hostile.session.lost(NOW_US)
+        assert [one for one in desk.got() if isinstance(one, mqtt5.PublishPacket)] == []
+    assert broker.counters["wills"] == 0
 
 
 def test_without_sparkplug_its_topics_are_none_of_ours() -> None:
