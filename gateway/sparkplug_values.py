@@ -165,6 +165,8 @@ def _read(
         return
     series = values.readings.get(called, {})
     known = (definition.time_us, definition.value), definition.born_as
+    if values.is_birth:
+        definition.born_as = time_us, value
     if (time_us, value) in known or series.get(time_us) == value:
         values.left_out[LeftOutReason.REPEAT] += 1
         return
@@ -176,7 +178,5 @@ def _read(
     values.has_own_time &= time_ms is not None
     if (quality := _quality(metric.quality, doubted=doubted)) is not Quality.GOOD:
         values.qualities[called, time_us] = quality
-    if values.is_birth:
-        definition.born_as = time_us, value
     if time_us >= definition.time_us:
         definition.time_us, definition.value = time_us, value

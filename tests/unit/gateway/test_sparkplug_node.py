@@ -317,6 +317,7 @@ def test_messages_without_a_seq_are_taken_as_they_come() -> None:
 def test_the_value_of_a_birth_that_comes_once_more_as_data_is_one_reading() -> None:
     node = born()
     newer = (by_alias(1, 9.0, time_ms=later(50)), by_alias(1, 1.0))
+    node.take(arrived(NBIRTH, payload(0, (bdseq(3), number("Speed", 1.0, 1)), later(1))))
     (got,) = values(node.take(arrived(NDATA, payload(1, newer))))
     assert (got.readings, got.left_out) == ({"Speed": {NOW_US + 50_000: 9.0}}, Counter({LeftOutReason.REPEAT: 1}))
 
