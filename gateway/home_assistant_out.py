@@ -26,6 +26,8 @@ from headwater.status import parse_status
 
 DEVICES_MAX = 2_000
 METRICS_MAX = 256
+# A broker that lost its retained messages gets them again.
+TELL_AGAIN_US = 3_600_000_000
 # A sensor that is not heard of for so many intervals is shown as unavailable; and never sooner than ten minutes.
 EXPIRES_AFTER = 60
 EXPIRES_MIN_S = 600
@@ -53,7 +55,8 @@ class _Device:
     is_changed: bool = False
     is_untold: bool = False
     values: dict[str, tuple[int, float]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str | None] = field(default_factory=dict)
+    told_us: int = 0
 
 
 def id_of(text: str) -> str:
@@ -163,7 +166,7 @@ class HomeAssistant:
     def _make(self, site: str, device: str, now_us: int) -> _Device | None:
         if len(self._devices) >= DEVICES_MAX:
             return None
-        made = self._devices[site, device] = _Device(now_us)
+        made = self._devices[site, device] = _Device(now_us, told_us=now_us)
         return made
 
     def due(self, now_us: int, room: int) -> tuple[list[Message], list[Message]]:
@@ -178,6 +181,8 @@ class HomeAssistant:
                 del self._devices[site, device]
                 self.counters["forgotten"] += 1
                 continue
+            if now_us - known.told_us >= TELL_AGAIN_US:
+                known.told, known.told_us, known.is_untold = dict.fromkeys(known.told), now_us, True
             if known.is_untold:
                 kept += self._announcements(site, device, known, room - len(kept) - len(states))
             is_due = known.sent_us is None or now_us - known.sent_us >= self._every_us

@@ -94,6 +94,7 @@ class SparkplugHost:
         self._nodes: dict[tuple[str, str], _Known] = {}
         self._owners: dict[tuple[str, str], tuple[str, str, str]] = {}
         self._asking: dict[tuple[str, str], None] = {}
+        self._definitions = 0
         self._bucket = TokenBucket(REBIRTHS_PER_S_MAX, REBIRTHS_PER_S_MAX, 0)
         self.counters: Counter[str] = Counter()
         self.inbound: list[Inbound] = []
@@ -134,7 +135,10 @@ class SparkplugHost:
             # A will of a connection that is over says nothing about who speaks now.
             known.speaker = origin.session.origin
         digest = blake2b(origin.payload, digest_size=16).digest()
-        notes = self._notes(known, known.node.take(Arrived(topic, payload, now_us, digest, origin)), now_us)
+        before = len(known.node.table)
+        out = known.node.take(Arrived(topic, payload, now_us, digest, origin))
+        self._definitions += len(known.node.table) - before
+        notes = self._notes(known, out, now_us)
         self._want(topic)
         return notes
 
@@ -220,6 +224,7 @@ class SparkplugHost:
                 for name in known.names:
                     del self._owners[known.topic.site, name]
                 del self._nodes[key]
+                self._definitions -= len(known.node.table)
                 self.counters["nodes_forgotten"] += 1
                 return True
         return False
@@ -233,12 +238,13 @@ class SparkplugHost:
         if topic.verb not in {Verb.NBIRTH, Verb.DBIRTH}:
             return
         room = DEFINITIONS_MAX - len(payload.metrics)
-        if sum(len(other.node.table) for other in self._nodes.values()) <= room:
+        if self._definitions <= room:
             return
         for other in self._nodes.values():
             if other is not known:
                 other.node.table.forget_dead()
-        if sum(len(other.node.table) for other in self._nodes.values()) > room:
+        self._definitions = sum(len(other.node.table) for other in self._nodes.values())
+        if self._definitions > room:
             raise DecodeError(DeadLetterReason.LIMIT, f"more than {DEFINITIONS_MAX} metrics in all Sparkplug nodes")
 
     def _want(self, topic: SparkplugTopic) -> None:

@@ -21,7 +21,7 @@ from gateway.home_assistant_config import (
     value_of,
 )
 from gateway.home_assistant_in import AnnouncedDevices
-from gateway.home_assistant_out import DEVICES_MAX, METRICS_MAX, HomeAssistant, id_of, node_of
+from gateway.home_assistant_out import DEVICES_MAX, METRICS_MAX, TELL_AGAIN_US, HomeAssistant, id_of, node_of
 from gateway.identity import ANONYMOUS, Identity
 from gateway.inbound import Foreign, Note
 from gateway.settings import GatewaySettings
@@ -101,6 +101,15 @@ def test_a_device_that_falls_silent_is_taken_back() -> None:
     assert home.due(60_000_001, 100) == ([("homeassistant/sensor/north_pump-1/temp/config", b"")], [])
     home.note([batch({"temp": 1.0})], 70_000_000)
     assert len(home.due(70_000_000, 100)[0]) == 1
+
+
+def test_everything_is_told_again_every_hour() -> None:
+    home = HomeAssistant("homeassistant", 10_000_000, 10 * TELL_AGAIN_US)
+    home.note([batch({"temp": 1.0, "flow": 2.0})], 0)
+    first, _ = home.due(0, 100)
+    assert home.due(TELL_AGAIN_US - 1, 100)[0] == []
+    assert [home.due(TELL_AGAIN_US, 1)[0], home.due(TELL_AGAIN_US + 1, 1)[0]] == [first[:1], first[1:]]
+    assert home.due(TELL_AGAIN_US + 2, 100)[0] == []
 
 
 def test_bad_values_are_not_shown_and_summaries_are() -> None:

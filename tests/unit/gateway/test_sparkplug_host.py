@@ -240,6 +240,21 @@ def test_nodes_are_bounded_and_the_dead_make_room() -> None:
     assert statuses(broker)[-1] == ("plant", "c", True)
 
 
+def test_the_metrics_of_all_nodes_are_bounded_and_the_dead_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sparkplug_host.DEFINITIONS_MAX", 25)
+    broker = make()
+    node = client(broker)
+    told = encode_payload(payload(0, [bdseq(3), *(number(f"m{n}", 1.0) for n in range(9))]))
+    for name in ("a", "b", "c"):
+        node.publish(f"spBv1.0/plant/NBIRTH/{name}", told)
+    assert [letter.reason for letter in letters(broker)] == [DeadLetterReason.LIMIT]
+    node.publish("spBv1.0/plant/NDEATH/a", DEATH)
+    node.publish("spBv1.0/plant/NBIRTH/c", told)
+    node.publish("spBv1.0/plant/NBIRTH/d", told)
+    assert [letter.reason for letter in letters(broker)] == [DeadLetterReason.LIMIT] * 2
+    assert statuses(broker)[-1] == ("plant", "c", True)
+
+
 def test_every_qos_1_message_is_owed_one_acknowledgement() -> None:
     broker = make()
     node = client(broker)
