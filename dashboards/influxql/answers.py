@@ -24,7 +24,6 @@ def select_series(select: Select, tables: Sequence[Table], epoch: str, budget: B
         QueryError: the answer is too long.
     """
     series: list[dict[str, Any]] = []
-    cells = 0
     for table in tables:
         if not len(table.group):
             continue
@@ -36,8 +35,7 @@ def select_series(select: Select, tables: Sequence[Table], epoch: str, budget: B
             last = min(first + select.limit, end) if select.limit else end
             if first == last:
                 continue
-            cells += (last - first) * (len(table.names) + 1)
-            budget.check_values(cells)
+            budget.take_values((last - first) * (len(table.names) + 1))
             series.append(_series(table, first, last, epoch, select.zone))
     return series
 

@@ -26,7 +26,7 @@ class Engine:
     Attributes:
         reader: where the points are.
         database: the one name under which they are asked for.
-        make_budget: gives each statement what it may cost.
+        make_budget: gives each request what it may cost.
     """
 
     reader: PointReader
@@ -50,22 +50,24 @@ class Engine:
             ConnectError: the store can't be read.
         """
         results = []
+        budget = self.make_budget()
         for number, statement in enumerate(parse(text, parameters)):
             try:
-                series = self.series(statement, database, epoch, now_ns)
+                series = self.series(statement, database, epoch, now_ns, budget)
             except QueryError as error:
                 results.append({"statement_id": number, "error": str(error)})
                 continue
             results.append({"statement_id": number, **({"series": series} if series else {})})
         return {"results": results}
 
-    def series(self, statement: Statement, database: str, epoch: str, now_ns: int) -> list[dict[str, Any]]:
+    def series(
+        self, statement: Statement, database: str, epoch: str, now_ns: int, budget: Budget
+    ) -> list[dict[str, Any]]:
         """Answers one statement.
 
         Raises:
             QueryError: it can't be answered.
         """
-        budget = self.make_budget()
         if isinstance(statement, Show):
             return show_series(statement, self, database, now_ns, budget)
         tables = self.tables(statement, database, now_ns, budget)[1]

@@ -55,8 +55,9 @@ def run_plan(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget
 def load(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget) -> Rows:
     """Reads the points that the plan needs, and puts them in the answer's order."""
     own = origin.schema
+    wide = Schema(own.tags, {**dict.fromkeys(plan.known - set(own.tags), "float"), **own.fields})
     series = origin.series(budget)
-    series = [series[at] for at in np.flatnonzero(may_hold(plan.condition, series, own)).tolist()]
+    series = [series[at] for at in np.flatnonzero(may_hold(plan.condition, series, wide)).tolist()]
     groups, group_of = group_series(plan, series, own, slimit)
     kept = np.flatnonzero(group_of >= 0)
     series, group_of = [series[at] for at in kept.tolist()], group_of[kept]
@@ -71,11 +72,11 @@ def load(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget) ->
     rows = Rows(
         points, group_of[points.series] if series else points.series, groups, series, own, isinstance(origin, Stored)
     )
-    if names_field(plan.condition, own):
+    if names_field(plan.condition, wide):
 
         def lookup(expr: Expr) -> Column:
             assert isinstance(expr, Ref)
-            return rows.condition_column(expr.name)
+            return rows.condition_column(expr.name, wide.fields)
 
         assert plan.condition is not None
         rows = rows.take(np.flatnonzero(holds(plan.condition, len(points.time_ns), lookup)))

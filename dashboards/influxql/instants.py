@@ -59,13 +59,12 @@ def split_time(condition: Expr | None, now_ns: int, zone: str) -> tuple[Expr | N
                 split_time(side, now_ns, zone)
             return condition, Span()
         case Binary(operator, left, right) if operator not in ("+", "-", "*", "/", "%"):
-            if _is_time(left):
-                return None, _span(operator, right, now_ns, zone)
-            if _is_time(right):
-                turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(operator, operator)
-                return None, _span(turned, left, now_ns, zone)
-            _check_calls(condition)
-            return condition, Span()
+            if not _is_time(left) and not _is_time(right):
+                _check_comparison(condition)
+                return condition, Span()
+            turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(operator, operator)
+            bound = _span(operator, right, now_ns, zone) if _is_time(left) else _span(turned, left, now_ns, zone)
+            return None, bound
         case Boolean():
             return condition, Span()
     raise QueryError(f"invalid condition expression: {print_expr(condition)}")
@@ -79,6 +78,12 @@ def _names_time(expr: Expr) -> bool:
     if isinstance(expr, Binary):
         return _names_time(expr.left) or _names_time(expr.right)
     return _is_time(expr)
+
+
+def _check_comparison(condition: Expr) -> None:
+    if _names_time(condition):
+        raise QueryError(f"invalid time expression: {print_expr(condition)}")
+    _check_calls(condition)
 
 
 def _check_calls(expr: Expr) -> None:

@@ -1,4 +1,4 @@
-"""What a statement may cost, and the protocol of what the engine reads from; pure."""
+"""What a request may cost, and the protocol of what the engine reads from; pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ __all__ = ["Bools", "Budget", "Column", "Ints", "PointReader", "Points", "Schema
 
 @dataclass(slots=True)
 class Budget:
-    """What one statement may cost; `is_over` tells whether its time is up or nobody waits for it any more.
+    """What one request may cost, all of its statements together; `is_over` tells whether its time is up or nobody waits for it any more.
 
     Attributes:
         points_max: points read from the store.
-        values_max: values in the answer, and values between.
-        series_max: series looked at.
+        values_max: values in the answer; also those between, of one statement.
+        series_max: series that one statement looks at.
+        points, values: what it has cost so far.
     """
 
     points_max: int
@@ -26,6 +27,7 @@ class Budget:
     series_max: int
     is_over: Callable[[], bool]
     points: int = 0
+    values: int = 0
 
     def check(self) -> None:
         """Raises QueryError when the time is up."""
@@ -45,6 +47,15 @@ class Budget:
                 "device and metric"
             )
         self.check()
+
+    def take_values(self, n: int) -> None:
+        """Counts values that are answered.
+
+        Raises:
+            QueryError: they are too many.
+        """
+        self.values += n
+        self.check_values(self.values)
 
     def check_values(self, n: int) -> None:
         """Refuses answers that are too long."""

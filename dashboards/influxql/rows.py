@@ -1,6 +1,6 @@
 """Points in the order of the answer, with the group of each."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,9 +40,11 @@ class Rows:
             return self._tag(name)
         return absent("float", len(self.group))
 
-    def condition_column(self, name: str) -> Column:
-        """The same in a condition, where a name that is nothing is an empty tag."""
-        return self.points.columns[name] if name in self.points.columns else self._tag(name)
+    def condition_column(self, name: str, elsewhere: Container[str]) -> Column:
+        """The same in a condition, where a name that is nothing is an empty tag, unless it is a field `elsewhere`."""
+        if name in self.points.columns:
+            return self.points.columns[name]
+        return absent("string", len(self.group)) if name in elsewhere else self._tag(name)
 
     def _tag(self, name: str) -> Column:
         return tag_column(self.series, self.schema, name).take(self.points.series)

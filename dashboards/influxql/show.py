@@ -104,7 +104,7 @@ def _value_rows(show: Show, origin: Stored, condition: Expr | None, budget: Budg
     series = _matching(origin, condition, budget)
     place = {tag: at for at, tag in enumerate(origin.schema.tags)}
     rows = [[tag, value] for tag in wanted for value in sorted({tags[place[tag]] for tags in series}) if value]
-    budget.check_values(len(rows))
+    budget.take_values(2 * len(rows))
     return rows
 
 

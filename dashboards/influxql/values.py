@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dashboards.influxql.errors import QueryError
-from dashboards.influxql.points import Bools, Column
+from dashboards.influxql.points import Bools, Column, absent
 from dashboards.influxql.regex import Regex
 from dashboards.influxql.syntax import Binary, Boolean, Call, Duration, Expr, Integer, Number, Pattern, Ref, Star, Text
 
@@ -35,13 +35,17 @@ def constant(expr: Expr, n: int) -> Column:
     raise QueryError(f"invalid expression: {type(expr).__name__.lower()}")
 
 
-def evaluate(expr: Expr, n: int, lookup: Lookup) -> Column:
-    """Computes an expression over n rows; `lookup` gives the columns of references and calls."""
+def evaluate(expr: Expr, n: int, lookup: Lookup, *, is_strict: bool = True) -> Column:
+    """Computes an expression over n rows; `lookup` gives the columns of references and calls.
+
+    Arithmetic with what is no number is an error, or, if not `is_strict` as in conditions, not there.
+    """
     match expr:
         case Ref() | Call():
             return lookup(expr)
         case Binary(operator, left, right) if operator in ARITHMETIC:
-            return arithmetic(operator, evaluate(left, n, lookup), evaluate(right, n, lookup))
+            sides = (evaluate(side, n, lookup, is_strict=is_strict) for side in (left, right))
+            return arithmetic(operator, *sides, is_strict=is_strict)
         case Binary(("AND" | "OR") as operator, left, right):
             first, second = holds(left, n, lookup), holds(right, n, lookup)
             return Column("bool", first & second if operator == "AND" else first | second, np.ones(n, np.bool_))
@@ -60,9 +64,10 @@ def holds(expr: Expr, n: int, lookup: Lookup) -> Bools:
         case Binary("OR", left, right):
             return holds(left, n, lookup) | holds(right, n, lookup)
         case Binary(("=~" | "!~") as operator, left, Pattern(pattern)):
-            return matches(evaluate(left, n, lookup), pattern, is_wanted=operator == "=~")
+            return matches(evaluate(left, n, lookup, is_strict=False), pattern, is_wanted=operator == "=~")
         case Binary(operator, left, right) if operator in COMPARISONS:
-            return compare(operator, evaluate(left, n, lookup), evaluate(right, n, lookup))
+            sides = (evaluate(side, n, lookup, is_strict=False) for side in (left, right))
+            return compare(operator, *sides)
         case Boolean(value):
             return np.full(n, value)
     raise QueryError("invalid condition expression: compare something with something")
@@ -103,14 +108,16 @@ def compare(operator: str, left: Column, right: Column) -> Bools:
     return result.astype(np.bool_) & left.valid & right.valid
 
 
-def arithmetic(operator: str, left: Column, right: Column) -> Column:
+def arithmetic(operator: str, left: Column, right: Column, *, is_strict: bool = True) -> Column:
     """Adds, subtracts, multiplies, divides, takes the rest; a division by zero is 0, as InfluxDB has it.
 
     Raises:
-        QueryError: an operand is no number.
+        QueryError: an operand is no number, and `is_strict`.
     """
     for side in (left, right):
         if side.kind not in ("float", "int"):
+            if not is_strict:
+                return absent("float", len(left.values))
             raise QueryError(f"type error: {operator} needs numbers on both sides: incompatible types: {side.kind}")
     valid = left.valid & right.valid
     is_int = left.kind == right.kind == "int" and operator != "/"

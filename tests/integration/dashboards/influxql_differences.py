@@ -18,7 +18,7 @@ REASONS = (
     "percentile of few or equal values",
     "moving_average over stddev",
     "condition that compares nothing",
-    "time under OR",
+    "time inside an expression",
 )
 
 
@@ -75,9 +75,10 @@ def _refused(condition: Expr | None) -> str:
         return ""
     if condition.operator in ARITHMETIC:
         return "condition that compares nothing"
-    if condition.operator == "OR" and any(isinstance(part, Ref) and part.name == "time" for part in walk(condition)):
-        return "time under OR"
-    return _refused(condition.left) or _refused(condition.right) if condition.operator == "AND" else ""
+    if condition.operator == "AND":
+        return _refused(condition.left) or _refused(condition.right)
+    is_bound = Ref("time") in (condition.left, condition.right) and condition.operator != "OR"
+    return "time inside an expression" if Ref("time") in walk(condition) and not is_bound else ""
 
 
 def _has(expr: Expr, name: str) -> bool:

@@ -144,7 +144,7 @@ class Asker:
     # SELECT
 
     def interval(self) -> str:
-        return self.pick(("1s", "10s", "10s", "30s", "1m", "1m", "7s", "5m", "1h", "90s"))
+        return self.pick(("1d", "1s", "10s", "10s", "30s", "1m", "1m", "7s", "5m", "1h", "90s"))
 
     def group(self, measurement: str, interval: str) -> str:
         parts = []
@@ -178,6 +178,11 @@ class Asker:
         return text
 
     def source(self, measurement: str) -> str:
+        """Where from; now and then several measurements that share fields of one kind."""
+        if measurement in ("anomaly", "telemetry") and self.chance(0.12):
+            return self.pick(
+                ("/^(anomaly|telemetry)$/", "anomaly, telemetry", "autogen./an.m|tele/", "telemetry, anomaly, nowhere")
+            )
         return self.pick(("", "", "", "headwater.autogen.", '"headwater"..', "autogen.")) + self.name(measurement)
 
     def aggregate(self, measurement: str) -> str:

@@ -73,6 +73,7 @@ def rows(query: str) -> Any:
         ("select v from m where n > 1.5", ["time", "v"], [[20, 2], [20, 20], [30, 3.5]]),
         ("select v from m where s = 'one'", ["time", "v"], [[10, 1]]),
         ("select v from m where o = true", ["time", "v"], [[10, 1]]),
+        ("select v from m where s + 1 > 0 or nothing * 2 = 4 or v = 10", ["time", "v"], [[15, 10]]),
         ("select s from m", ["time", "s"], [[10, "one"], [30, "two"]]),
     ],
 )  # fmt: skip
@@ -93,6 +94,14 @@ def test_a_select_of_one_group(query: str, columns: list[str], values: list[list
 def test_empty_windows_are_filled(fill: str, x: list[Any], y: list[Any]) -> None:
     found = ask(f"select mean(v) from m where {RANGE} group by time(10s), a {fill}")
     assert found == [({"a": "x"}, ["time", "mean"], x), ({"a": "y"}, ["time", "mean"], y)]
+
+
+def test_a_field_of_another_measurement_is_no_empty_tag_of_this_one() -> None:
+    found = engine().answer("select v from m, k where w !~ /x/ or v = 1", database="t", epoch="s", now_ns=0)
+    assert [(one["name"], one["values"]) for one in found["results"][0]["series"]] == [
+        ("k", [[20, 1.0]]),
+        ("m", [[10, 1.0]]),
+    ]
 
 
 def test_count_fills_with_zero_and_a_group_without_points_stays_away() -> None:
@@ -157,11 +166,19 @@ def test_local_midnight_begins_a_day() -> None:
         ("SELECT v FROM nodb..m", "database not found: nodb"),
         ("SELECT v FROM t.norp.m", "retention policy not found: norp"),
         ("SHOW RETENTION POLICIES ON nodb", "database not found: nodb"),
+        ("SELECT v FROM m WHERE (time > 5) = v", "invalid time expression: time > 5 = v"),
+        ("SELECT v FROM m WHERE v = 1 OR mean(v) = 1", "invalid function call in condition: mean(v)"),
         ("SELECT v FROM m WHERE time > 5 OR v > 1", "cannot use OR with time: put the time range outside of the OR, with AND"),
     ],
 )  # fmt: skip
 def test_a_statement_that_cant_be_answered_says_why(query: str, error: str) -> None:
     assert ask(query) == error
+
+
+def test_the_bounds_are_those_of_a_request_and_not_of_each_statement() -> None:
+    for bounds in ({"points_max": 8}, {"values_max": 15}):
+        found = engine(**bounds).answer("select v from m; select v from m", database="t", epoch="s", now_ns=0)
+        assert ["error" in result for result in found["results"]] == [False, True]
 
 
 def test_one_bad_statement_spoils_only_itself() -> None:
