@@ -55,7 +55,8 @@ def run_plan(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget
 def load(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget) -> Rows:
     """Reads the points that the plan needs, and puts them in the answer's order."""
     own = origin.schema
-    wide = Schema(own.tags, {**dict.fromkeys(plan.known - set(own.tags), "float"), **own.fields})
+    elsewhere = {name: kind for name, kind in plan.known.items() if name not in own.tags}
+    wide = Schema(own.tags, {**elsewhere, **own.fields})
     series = origin.series(budget)
     series = [series[at] for at in np.flatnonzero(may_hold(plan.condition, series, wide)).tolist()]
     groups, group_of = group_series(plan, series, own, slimit)
@@ -70,13 +71,13 @@ def load(plan: Plan, origin: Origin, slimit: tuple[int, int], budget: Budget) ->
     else:
         points = origin.points(series, fields, start_ns, end_ns, budget)
     rows = Rows(
-        points, group_of[points.series] if series else points.series, groups, series, own, isinstance(origin, Stored)
+        points, group_of[points.series] if series else points.series, groups, series, wide, isinstance(origin, Stored)
     )
     if names_field(plan.condition, wide):
 
         def lookup(expr: Expr) -> Column:
             assert isinstance(expr, Ref)
-            return rows.condition_column(expr.name, wide.fields)
+            return rows.condition_column(expr.name)
 
         assert plan.condition is not None
         rows = rows.take(np.flatnonzero(holds(plan.condition, len(points.time_ns), lookup)))

@@ -5,9 +5,10 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dashboards.influxql.errors import ParseError
-from dashboards.influxql.expressions import INT64_MAX, Cursor
-from dashboards.influxql.scanner import END, scan, unexpected
+from dashboards.influxql.expressions import INT64_MAX, PRECEDENCE, Cursor
+from dashboards.influxql.scanner import END, at_place, scan, unexpected
 from dashboards.influxql.syntax import (
+    Binary,
     Call,
     Expr,
     Field,
@@ -90,11 +91,26 @@ def _select(cursor: Cursor, depth: int) -> Select:
 def _fields(cursor: Cursor) -> tuple[Field, ...]:
     fields: list[Field] = []
     while True:
+        start = cursor.peek().start
         expr = cursor.pattern() or cursor.expression()
+        wrong = _comparison(expr)
+        if wrong:
+            where = at_place(f"invalid operator {wrong} in SELECT clause", cursor.text, start)
+            raise ParseError(f"{where}; operator is intended for WHERE clause")
         alias = cursor.identifier() if cursor.accept("AS") else ""
         fields.append(Field(expr, alias))
         if not cursor.accept(","):
             return tuple(fields)
+
+
+def _comparison(expr: Expr) -> str:
+    """The first operator in an expression that makes it no number; "" for none."""
+    match expr:
+        case Binary(operator, left, right):
+            return operator if PRECEDENCE[operator] < PRECEDENCE["+"] else _comparison(left) or _comparison(right)
+        case Call(_, arguments):
+            return next(filter(None, map(_comparison, arguments)), "")
+    return ""
 
 
 def _source(cursor: Cursor, depth: int) -> Source:

@@ -1,6 +1,6 @@
 """What a SELECT asks of the points of its measurements, worked out before any point is read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dashboards.influxql.errors import QueryError
@@ -43,7 +43,7 @@ class Plan:
         fill: what empty windows show.
         ascending: the direction of time.
         calls: the functions in the columns, each once.
-        known: the fields of all its measurements: what one of them lacks is no tag of it.
+        known: the fields of all its measurements and their kinds: what one of them lacks is no tag of it.
     """
 
     fields: tuple[Expr, ...]
@@ -56,7 +56,7 @@ class Plan:
     fill: Fill
     ascending: bool
     calls: tuple[Call, ...]
-    known: frozenset[str]
+    known: Mapping[str, str]
 
     def bounds(self) -> tuple[int, int]:
         """The range of time, both ends included."""
@@ -141,7 +141,7 @@ def make_plan(select: Select, schema: Schema, now_ns: int, outer: Outer | None =
     calls = tuple(dict.fromkeys(call for field in fields for call in _outer_calls(field.expr)))
     return Plan(
         tuple(field.expr for field in fields), tuple(_names(fields)), time_name, condition, span, tags, windows, fill,
-        ascending, calls, frozenset(schema.fields),
+        ascending, calls, schema.fields,
     )  # fmt: skip
 
 

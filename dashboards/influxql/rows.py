@@ -1,6 +1,6 @@
 """Points in the order of the answer, with the group of each."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ class Rows:
         group: int64 (n,), the group of each.
         groups: the values of the tags that group.
         series: the tag values of each series.
-        schema: the measurement's.
+        schema: the measurement's, and the fields that others of the query have.
         is_stored: whether they come from the store, where the range of time picks them; a subquery has had its own.
     """
 
@@ -38,13 +38,14 @@ class Rows:
             return column if cast in ("", "field") else _cast(column, _CASTS.get(cast, "int"))
         if name in self.schema.tags and cast in ("", "tag"):
             return self._tag(name)
-        return absent("float", len(self.group))
+        return absent(self.schema.fields.get(name, "float"), len(self.group))
 
-    def condition_column(self, name: str, elsewhere: Container[str]) -> Column:
-        """The same in a condition, where a name that is nothing is an empty tag, unless it is a field `elsewhere`."""
+    def condition_column(self, name: str) -> Column:
+        """The same in a condition, where a name that is nothing is an empty tag."""
         if name in self.points.columns:
             return self.points.columns[name]
-        return absent("string", len(self.group)) if name in elsewhere else self._tag(name)
+        kind = self.schema.fields.get(name)
+        return self._tag(name) if kind is None else absent(kind, len(self.group))
 
     def _tag(self, name: str) -> Column:
         return tag_column(self.series, self.schema, name).take(self.points.series)

@@ -156,14 +156,14 @@ def fill_gaps(
 def number_as(number: float, kind: str) -> object:
     """Returns the number of fill() as a value of a kind of field.
 
-    >>> number_as(-1.5, "int"), number_as(0, "bool"), number_as(2, "string")
+    >>> number_as(-1.5, "int"), number_as(1, "bool"), number_as(2, "string")
     (-1, False, '')
     """
     match kind:
         case "string":
             return ""
         case "bool":
-            return number != 0
+            return False
         case "int":
             return int(number)
     return float(number)

@@ -50,6 +50,11 @@ LEAVES = st.one_of(LITERALS, st.builds(Ref, NAMES, CASTS), st.builds(Star, st.sa
 FUNCTIONS = st.sampled_from(["mean", "derivative", "now", "distinct", "x1"])
 
 
+def _sums(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
+    calls = st.builds(Call, FUNCTIONS, st.lists(st.one_of(inner, PATTERNS), max_size=2).map(tuple))
+    return st.one_of(calls, st.builds(Binary, st.sampled_from(list("+-*/%")), inner, inner))
+
+
 def _larger(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
     plain = sorted(set(PRECEDENCE) - {"=~", "!~", "<>"})
     calls = st.builds(Call, FUNCTIONS, st.lists(st.one_of(inner, PATTERNS), max_size=2).map(tuple))
@@ -59,6 +64,7 @@ def _larger(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 
 
 EXPRS = st.recursive(LEAVES, _larger, max_leaves=8)
+SHOWN = st.recursive(LEAVES, _sums, max_leaves=8)
 MEASUREMENTS = st.one_of(
     st.builds(Measurement, NAMES),
     st.builds(Measurement, NAMES, st.just(""), NAMES),
@@ -77,7 +83,7 @@ ORDERS = st.sampled_from(["", "ASC", "DESC"])
 def _selects(sources: st.SearchStrategy[Measurement] | st.SearchStrategy[Select]) -> st.SearchStrategy[Select]:
     return st.builds(
         Select,
-        st.lists(st.builds(Field, st.one_of(EXPRS, PATTERNS), st.one_of(st.just(""), NAMES)), min_size=1, max_size=3).map(tuple),
+        st.lists(st.builds(Field, st.one_of(SHOWN, PATTERNS), st.one_of(st.just(""), NAMES)), min_size=1, max_size=3).map(tuple),
         st.lists(sources, min_size=1, max_size=2).map(tuple),
         st.one_of(st.none(), EXPRS),
         st.lists(st.one_of(EXPRS, PATTERNS), max_size=2).map(tuple),

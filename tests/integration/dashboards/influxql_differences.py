@@ -6,7 +6,7 @@ from typing import Any
 from dashboards.influxql.errors import ParseError
 from dashboards.influxql.parser import parse
 from dashboards.influxql.plan import walk
-from dashboards.influxql.syntax import Binary, Call, Duration, Expr, Ref, Select
+from dashboards.influxql.syntax import Binary, Call, Duration, Expr, Pattern, Ref, Select, Star
 from dashboards.influxql.values import ARITHMETIC
 
 REASONS = (
@@ -16,6 +16,7 @@ REASONS = (
     "OFFSET without LIMIT",
     "LIMIT with several functions",
     "percentile of few or equal values",
+    "mode of equally frequent values",
     "moving_average over stddev",
     "condition that compares nothing",
     "time inside an expression",
@@ -50,20 +51,22 @@ def explained(query: str, why: str) -> str:
             return "subquery before its range"
         if _interval(select) % _interval(inner):
             return "subquery windows that don't fit"
-    return _by_functions(select)
+    return _by_functions(select, why)
 
 
-def _by_functions(select: Select) -> str:
+def _by_functions(select: Select, why: str) -> str:
     calls = _calls(select)
     names = {call.name for call in calls}
     if (select.limit or select.offset) and names & {"top", "bottom", "percentile"}:
         return "LIMIT with top, bottom or percentile"
     if select.offset and not select.limit:
         return "OFFSET without LIMIT"
-    if (select.limit or select.offset) and len(select.fields) > 1 and names:
+    if (select.limit or select.offset) and names and (len(select.fields) > 1 or any(_is_wide(call) for call in calls)):
         return "LIMIT with several functions"
     if "percentile" in names:
         return "percentile of few or equal values"
+    if why == "values" and any(_has(call, "mode") for call in calls):
+        return "mode of equally frequent values"
     if any(call.name == "moving_average" and _has(call, "stddev") for call in calls):
         return "moving_average over stddev"
     return ""
@@ -79,6 +82,11 @@ def _refused(condition: Expr | None) -> str:
         return _refused(condition.left) or _refused(condition.right)
     is_bound = Ref("time") in (condition.left, condition.right) and condition.operator != "OR"
     return "time inside an expression" if Ref("time") in walk(condition) and not is_bound else ""
+
+
+def _is_wide(call: Call) -> bool:
+    """Whether one call stands for several."""
+    return any(isinstance(part, Star | Pattern) for part in walk(call))
 
 
 def _has(expr: Expr, name: str) -> bool:

@@ -17,7 +17,21 @@ VALUES = {
     "metric": METRICS,
     **WORDS,
 }
-AGGREGATES = ("mean", "mean", "mean", "sum", "count", "min", "max", "first", "last", "spread", "stddev", "median")
+AGGREGATES = (
+    "mean",
+    "mean",
+    "mean",
+    "sum",
+    "count",
+    "min",
+    "max",
+    "first",
+    "last",
+    "spread",
+    "stddev",
+    "median",
+    "mode",
+)
 TRANSFORMS = (
     "derivative", "non_negative_derivative", "difference", "non_negative_difference", "cumulative_sum",
     "moving_average", "elapsed",

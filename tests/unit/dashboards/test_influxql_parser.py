@@ -101,6 +101,7 @@ def test_printing_is_the_way_back(text: str, printed: str) -> None:
         ("SHOW TAG VALUES WITH KEY 5", "found 5, expected IN, =, =~ at line 1, char 26"),
         ("FOO", "found FOO, expected SELECT, DELETE, SHOW, CREATE, DROP, EXPLAIN, GRANT, REVOKE, ALTER, SET, KILL at line 1, char 1"),
         ("SELECT $x FROM m", "missing parameter: x"),
+        ("SELECT 2 = v FROM m", "invalid operator = in SELECT clause at line 1, char 8; operator is intended for WHERE clause"),
     ],
 )  # fmt: skip
 def test_errors_are_worded_as_influxdb_words_them(text: str, error: str) -> None:

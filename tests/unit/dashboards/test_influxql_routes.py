@@ -5,10 +5,12 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import anyio
 import pytest
 from asgi_calls import TOKEN, Answer, Page
 from plain_points import PlainPoints
 
+from dashboards.influxql.errors import QueryError
 from headwater.errors import ConnectError
 
 QUERY = "/query?db=headwater&epoch=s&q="
@@ -161,6 +163,37 @@ def test_a_store_that_cant_be_read_is_503() -> None:
 
     answer = Page1(points=Away()).query("select v from m")
     assert (answer.status, answer.json()) == (503, {"error": "the store can't be read now: there is no store yet"})
+
+
+def test_a_query_ends_when_who_asked_has_gone() -> None:
+    ended: list[str] = []
+
+    class Endless(PlainPoints):
+        def points(self, *arguments: Any) -> Any:
+            take_points = arguments[-1]
+            try:
+                while True:
+                    take_points(0)
+            except QueryError as error:
+                ended.append(str(error))
+                raise
+
+    page = Page1(points=Endless())
+    path = (QUERY + quote("select v from m")).partition("?")
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": path[0],
+        "raw_path": path[0].encode(), "query_string": path[2].encode(), "root_path": "",
+        "headers": [(b"host", b"127.0.0.1:8000")], "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Any) -> None:
+        pass
+
+    anyio.run(page.app, scope, receive, send)
+    assert [text.partition(":")[0] for text in ended] == ["query interrupted"]
 
 
 def test_a_statement_ends_when_its_time_is_up() -> None:
