@@ -28,6 +28,8 @@ ROWS_PER_CHUNK: Final = 8_192
 PANE_NS: Final = 1
 Bool = npt.NDArray[np.bool_]
 Part = npt.NDArray[Any] | bytes
+# One or more tags as texts such as b",site=north,device=pump-1", and integers (n,) into them.
+Tag = tuple[Sequence[bytes], npt.NDArray[np.integer[Any]]]
 
 _CONTROLS: Final = dict.fromkeys((*range(32), 127), " ")
 _TAG: Final = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
@@ -102,16 +104,18 @@ def telemetry_lines(batch: Batch) -> list[bytes]:
     for a measurement; a quality other than good is told as `quality`. A pane has `value` (its mean), `min`, `max`, `std`
     and `count`, a nanosecond after its start.
     """
-    series = _Series(batch)
+    devices = [_pair("site", site) + _pair("device", device) for site, device in batch.devices]
     is_bad = batch.quality >= BAD_MIN
     readings = [
         Field("value", batch.value, ~is_bad),
         Field("bad", batch.value, is_bad),
         Field("quality", batch.quality, batch.quality != 0),
     ]
-    device = np.repeat(batch.device, np.diff(batch.reading_start))
-    prefixes, code = series.of(device, batch.metrics, batch.metric)
-    lines = list(encode(prefixes, code, readings if batch.quality.any() else readings[:1], batch.time_us))
+    tags = [
+        (devices, np.repeat(batch.device, np.diff(batch.reading_start))),
+        ([_pair("metric", name) for name in batch.metrics], batch.metric),
+    ]
+    lines = list(encode("telemetry", tags, readings if batch.quality.any() else readings[:1], batch.time_us))
     panes = batch.summaries
     if len(panes):
         std = np.sqrt(np.maximum(panes.m2, 0.0) / panes.count)
@@ -119,85 +123,57 @@ def telemetry_lines(batch: Batch) -> list[bytes]:
             Field("value", panes.mean), Field("min", panes.min), Field("max", panes.max), Field("std", std),
             Field("count", panes.count),
         ]  # fmt: skip
-        device = np.repeat(batch.device, np.diff(batch.summary_start))
-        prefixes, code = series.of(device, panes.metrics, panes.metric)
-        lines += encode(prefixes, code, fields, panes.start_us, PANE_NS)
+        tags = [
+            (devices, np.repeat(batch.device, np.diff(batch.summary_start))),
+            ([_pair("metric", name) for name in panes.metrics], panes.metric),
+        ]
+        lines += encode("telemetry", tags, fields, panes.start_us, PANE_NS)
     return lines
-
-
-class _Series:
-    """The texts in front of the fields, one a device and metric of a batch."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._devices = [b"telemetry" + _pair("site", site) + _pair("device", device) for site, device in batch.devices]
-
-    def of(self, device: npt.NDArray[np.int32], metrics: tuple[str, ...], metric: npt.NDArray[np.int32]) -> Any:
-        """Returns (texts, int (n,) codes into them)."""
-        key = device.astype(np.int64) * max(len(metrics), 1) + metric
-        # Rows of one series stand side by side, so only the heads of these runs are sorted.
-        head = np.flatnonzero(np.diff(key, prepend=-1))
-        distinct, code = np.unique(key[head], return_inverse=True)
-        names = [_pair("metric", name) for name in metrics]
-        texts = [self._devices[pair // len(metrics)] + names[pair % len(metrics)] for pair in distinct.tolist()]
-        return texts, np.repeat(code, np.diff(head, append=len(key)))
 
 
 def point_lines(table: PointTable) -> list[bytes]:
     """Returns the lines of a table, in chunks that end with a line.
 
-    Of rows with one identity only the last is told, or the last of the highest `revision`: what a store that
-    overwrites would keep, without asking it in which order it takes points of one request.
+    Of windows with one identity only the last of the highest revision is told: what a store that overwrites should
+    keep, without asking it in which order it takes points of one request.
     """
-    if not len(table):
-        return []
-    codes = np.stack([tag.code.astype(np.int64) for tag in table.tags.values()])
-    sizes = np.array([len(tag.dictionary) for tag in table.tags.values()])
-    key = np.ravel_multi_index(tuple(codes), tuple(sizes.tolist())) if np.prod(sizes.astype(float)) < 2**62 else None
-    assert key is not None, "tags of one table have fewer combinations than there are integers"
-    distinct, code = np.unique(key, return_inverse=True)
-    tags = list(table.tags.items())
-    escaped = [[_pair(name, text) for text in tag.dictionary] for name, tag in tags]
-    places = np.unravel_index(distinct, tuple(sizes.tolist()))
-    head = table.measurement.encode()
-    texts = [
-        head + b"".join(map(list.__getitem__, escaped, place))
-        for place in zip(*(p.tolist() for p in places), strict=True)
-    ]
-    rows = _newest(code, table)
+    rows = _newest(table) if table.measurement == "window" else slice(None)
+    tags = [([_pair(name, text) for text in tag.dictionary], tag.code[rows]) for name, tag in table.tags.items()]
     fields = [Field(name, column[rows]) for name, column in table.fields.items()]
-    return list(encode(texts, code[rows], fields, table.time_us[rows]))
+    return list(encode(table.measurement, tags, fields, table.time_us[rows]))
 
 
-def _newest(code: Int64, table: PointTable) -> Int64:
-    """Rows that are the last of their identity, by revision where there is one; in their order."""
-    if table.measurement != "window":
-        return np.arange(len(code))
-    revision = table.fields.get("revision", np.zeros(len(code), np.int64))
-    order = np.lexsort((np.arange(len(code)), revision, table.time_us, code))
-    is_last = np.append((np.diff(code[order]) != 0) | (np.diff(table.time_us[order]) != 0), True)
+def _newest(table: PointTable) -> Int64:
+    """Rows that are the last of their identity, by revision, in their order."""
+    n = len(table)
+    keys: list[npt.NDArray[Any]] = [table.time_us, *(tag.code for tag in table.tags.values())]
+    order = np.lexsort((np.arange(n), table.fields.get("revision", np.zeros(n, np.int64)), *keys))
+    is_last = np.ones(n, bool)
+    is_last[:-1] = np.logical_or.reduce([np.diff(key[order]) != 0 for key in keys])
     return np.sort(order[is_last])
 
 
 def encode(
-    prefixes: Sequence[bytes], code: Int64, fields: Sequence[Field], time_us: Int64, extra_ns: int = 0
+    measurement: str, tags: Sequence[Tag], fields: Sequence[Field], time_us: Int64, extra_ns: int = 0
 ) -> Iterator[bytes]:
     r"""Yields the lines of n rows in chunks of up to ROWS_PER_CHUNK.
 
     Args:
-        prefixes: measurement and tags, a text a series.
-        code: int (n,), index into `prefixes`.
-        fields: in the order in which they are told.
+        measurement: without any character that line protocol would escape.
+        tags: in the order in which they are told.
+        fields: likewise.
         time_us: int64 (n,).
         extra_ns: 0 to 999, added to every time.
 
-    >>> b"".join(encode([b"m,a=b"], np.zeros(2, int), [Field("v", np.array([1.5, np.nan]))], np.array([7, 8])))
+    >>> tags, fields = [([b",a=b"], np.zeros(2, int))], [Field("v", np.array([1.5, np.nan]))]
+    >>> b"".join(encode("m", tags, fields, np.array([7, 8])))
     b'm,a=b v=1.5 7000\n'
     """
-    table = _texts(prefixes)
-    for low in range(0, len(code), ROWS_PER_CHUNK):
+    tables = [(_texts(texts), code) for texts, code in tags]
+    for low in range(0, len(time_us), ROWS_PER_CHUNK):
         rows = slice(low, low + ROWS_PER_CHUNK)
-        parts: list[Part] = [table[code[rows]]]
-        began = np.zeros(len(code[rows]), bool)
+        parts: list[Part] = [measurement.encode(), *(table[code[rows]] for table, code in tables)]
+        began = np.zeros(len(time_us[rows]), bool)
         for field in fields:
             has = field.present(rows)
             if not has.any():

@@ -127,8 +127,8 @@ def asked(page_port: int, question: str) -> dict[str, Any]:
     return answer
 
 
-def check_page(page_port: int) -> None:
-    """The fleet is drawn from the books and charts from InfluxDB."""
+def check_page(page_port: int) -> str:
+    """The fleet is drawn from the books and charts from InfluxDB; returns SITE/DEVICE of one device."""
     devices = asked(page_port, "fleet")["devices"]
     assert len(devices) == 12
     site, device = devices[0]["site"], devices[0]["device"]
@@ -138,6 +138,7 @@ def check_page(page_port: int) -> None:
     assert sum(asked(page_port, f"series?{key}")["columns"]["count"]) > 10
     assert asked(page_port, f"raw?{key}")["columns"]["value"][-1] == newest["value"]
     assert all(row["unknown"] == 0 for row in asked(page_port, "accounts")["rows"])
+    return f"{site}/{device}"
 
 
 @pytest.mark.parametrize("kind", [Influx1, Influx2])
@@ -156,10 +157,16 @@ def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path, kind: typ
                 server.start()
                 time.sleep(min(SECONDS / 6, 10))
             assert ended(fleet, SECONDS + 90)["waiting"] == 0
-            check_page(page_port)
+            device = check_page(page_port)
         finally:
             pipeline.send_signal(signal.SIGTERM)
             counters = ended(pipeline, 60)
+        trace = subprocess.run(
+            [*HEADWATER, "trace", device, "--data", str(data), "--store", url_of(server), "--json"],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        traced = json.loads(trace.stdout)["store"]
+        assert (traced["unknown"], traced["stored"]) == (0, traced["assigned"])
         assert counters["processor"]["errors"] > 0
         assert counters["store"]["points"] > counters["store"]["readings"] > 0 == counters["store"]["refused"]
         check_account(data, told_by(ledger), ask)

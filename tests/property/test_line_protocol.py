@@ -10,8 +10,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from line_parser import line, parse_all
 
+from headwater.batch import Batch
 from headwater.decimal_text import PAD, float_parts, integer_parts
-from headwater.line_protocol import ROWS_PER_CHUNK, Field, encode, escape_tag, point_lines
+from headwater.frame import Summaries
+from headwater.line_protocol import ROWS_PER_CHUNK, Field, cut_lines, encode, escape_tag, point_lines, telemetry_lines
 from headwater.points import MEASUREMENT_FIELDS, MEASUREMENT_TAGS, PointTable, tag_column
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -133,10 +135,68 @@ def test_lines_are_those_of_the_plain_writer_where_floats_have_few_places(table:
     assert b"".join(point_lines(plain)).decode() == "".join(line(*row) for row in plain_rows(plain))
 
 
+def telemetry(n: int, panes: int, seed: int) -> Batch:
+    """n readings of three series in two frames, some uncertain and some bad, and some panes."""
+    rng = np.random.default_rng(seed)
+    at, split = 1_700_000_000_000_000 + np.arange(n) * 1_000, n // 2
+    start, cut = rng.integers(0, 9, panes) * 1_000_000, panes // 2
+    summaries = Summaries(
+        ("flow",), np.zeros(panes, np.int32), start, np.full(panes, 1_000_000), rng.integers(1, 9, panes),
+        *(np.abs(rng.normal(size=panes)) for _ in range(6)), start, start, np.zeros(panes + 1, np.int64),
+        np.empty(0, np.int32), np.empty(0, np.int64),
+    )  # fmt: skip
+    two = np.ones(2, np.int64)
+    return Batch(
+        0, (("north", "pump-1"), ("south", "pump-1")), ("flow", "temp"), np.array([1, 0], np.int32),
+        np.full(2, 7, np.uint64), np.array([1, 2]), two, two, np.zeros(2, np.uint8), two, np.array([0, split, n]),
+        rng.integers(0, 2, n).astype(np.int32), at, rng.normal(size=n), rng.choice([0, 0, 2, 65], n).astype(np.uint8),
+        np.array([0, cut, panes]), np.zeros((2, 4), np.int64), np.zeros(2, np.int32), 1, summaries=summaries,
+    )  # fmt: skip
+
+
+@given(st.integers(0, 20), st.integers(0, 6), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_each_reading_and_each_pane_of_a_batch_is_a_point(n: int, panes: int, seed: int) -> None:
+    batch = telemetry(n, panes, seed)
+    expected: list[tuple[str, dict[str, str], dict[str, Any], int]] = []
+    owners = [batch.devices[code] for code in batch.device.tolist()]
+    for row in range(n):
+        site, device = owners[int(row >= batch.reading_start[1])]
+        quality = int(batch.quality[row])
+        fields = {"bad" if quality >= 64 else "value": float(batch.value[row])}
+        fields |= {"quality": quality} if quality else {}
+        tags = {"site": site, "device": device, "metric": batch.metrics[batch.metric[row]]}
+        expected.append(("telemetry", tags, fields, int(batch.time_us[row]) * 1_000))
+    rows = batch.summaries
+    for row in range(panes):
+        site, device = owners[int(row >= batch.summary_start[1])]
+        told = {"value": rows.mean[row], "min": rows.min[row], "max": rows.max[row]}
+        told |= {"std": math.sqrt(rows.m2[row] / rows.count[row])}
+        fields = {name: float(value) for name, value in told.items()} | {"count": int(rows.count[row])}
+        tags = {"site": site, "device": device, "metric": "flow"}
+        expected.append(("telemetry", tags, fields, int(rows.start_us[row]) * 1_000 + 1))
+    assert parse_all(b"".join(telemetry_lines(batch))) == expected
+
+
+@given(
+    st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line), max_size=30),
+    st.integers(1, 9),
+    st.integers(1, 40),
+)
+def test_cut_lines_are_all_lines_within_the_bounds(lines: list[bytes], lines_max: int, bytes_max: int) -> None:
+    whole = b"".join(line + b"\n" for line in lines)
+    pieces = list(cut_lines(whole, lines_max, bytes_max))
+    assert b"".join(pieces) == whole
+    for piece in pieces:
+        assert piece.endswith(b"\n")
+        assert piece.count(b"\n") <= lines_max
+        assert len(piece) <= bytes_max or piece.count(b"\n") == 1
+
+
 def test_chunks_end_with_a_line_and_hold_all_rows() -> None:
     n = 2 * ROWS_PER_CHUNK + 5
     fields = [Field("v", np.arange(n).astype(float)), Field("w", np.where(np.arange(n) % 3 == 0, np.nan, 0.5))]
-    chunks = list(encode([b"m,a=1", b"m,a=22"], np.arange(n) % 2, fields, np.arange(n)))
+    chunks = list(encode("m", [([b",a=1", b",a=22"], np.arange(n) % 2)], fields, np.arange(n)))
     assert len(chunks) == 3
     points = [point for chunk in chunks for point in parse_all(chunk)]
     assert [point[3] for point in points] == [1_000 * row for row in range(n)]
