@@ -10,6 +10,7 @@ from headwater.errors import ConnectError
 from headwater.settings import Table
 
 MENDS = {
+    400: "are influx.org and pipeline.store (its version, its ?org=NAME) right?",
     401: "the token is wrong or missing: `headwater influx setup --admin-token-file FILE` writes one into influx.token_file",
     403: "the token may not write there: `headwater influx setup --admin-token-file FILE` makes one that may",
     404: "`headwater influx setup` makes the bucket",
@@ -21,7 +22,7 @@ def examine(settings: Mapping[str, Table]) -> tuple[bool, str, str] | None:
     pipeline, influx = table(settings, "pipeline", PipelineSettings), table(settings, "influx", InfluxSettings)
     if not is_influx(pipeline):
         return None
-    from headwater.io.store_influx_http import InfluxHttp, pack  # noqa: PLC0415  its client is in the extra `influx`
+    from headwater.io.store_influx_http import InfluxHttp  # noqa: PLC0415  its client is in the extra `influx`
 
     http = InfluxHttp(influx_options(settings))
     try:
@@ -30,9 +31,8 @@ def examine(settings: Mapping[str, Table]) -> tuple[bool, str, str] | None:
         words += f", written as {version}.x"
         buckets = dict.fromkeys((influx.raw, influx.windows, influx.events))
         for bucket in buckets:
-            # A write of nothing is looked at for the bucket and the rights like any other.
-            answer = http.write(bucket, pack(b"\n", http.options.gzip_level))
-            if answer.status in MENDS or answer.status >= 500:
+            answer = http.refusal(bucket)
+            if answer is not None:
                 mend = MENDS.get(answer.status, "look at the server's own messages")
                 return False, f"{words}; {bucket!r}: {answer.status} {answer.message}".rstrip(), mend
     except ConnectError as error:

@@ -155,6 +155,8 @@ class InfluxStore:
             answer = self._post(bucket, piece)
             if answer.status not in _REFUSED:
                 continue
+            if piece is body:
+                self._check_request(bucket)
             lines = unpack(piece, level).splitlines(keepends=True)
             doomed = _doomed(lines, answer)
             if doomed is not None:
@@ -182,6 +184,17 @@ class InfluxStore:
         self._breaker.succeeded()
         return answer
 
+    def _check_request(self, bucket: str) -> None:
+        """Raises if the server refuses our requests and not our lines: then none of these may be given up."""
+        try:
+            refusal = self._http.refusal(bucket)
+        except ConnectError as error:
+            self._note_trouble(str(error))
+            raise
+        if refusal is not None:
+            self._note_trouble(self._trouble_of(bucket, refusal), refusal.wait_us)
+            raise ConnectError(self._trouble)
+
     def _note_trouble(self, trouble: str, asked_us: int = 0) -> None:
         self.sent.retries += 1
         self._trouble = trouble
@@ -196,7 +209,7 @@ class InfluxStore:
             return f"{said}: it doesn't let us write {bucket!r}; look at influx.token_file, or run `headwater influx setup`"
         if answer.status == 404:
             return f"{said}: is there a bucket {bucket!r}? `headwater influx setup` makes it"
-        return f"{said}: is this an InfluxDB, and its version as pipeline.store says?"
+        return f"{said}: are influx.org and pipeline.store (its version, its ?org=NAME) right?"
 
 
 def _doomed(lines: list[bytes], answer: Answer) -> list[bytes] | None:

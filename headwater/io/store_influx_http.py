@@ -105,6 +105,16 @@ class InfluxHttp:
             headers["Content-Encoding"] = "gzip"
         return self.request("POST", path, body, headers)
 
+    def refusal(self, bucket: str) -> Answer | None:
+        """Writes nothing to a bucket; returns the answer if the server refuses even that.
+
+        So a request that is wrong as such (no right, no bucket, no organisation) is told from lines that are.
+        """
+        answer = self.write(bucket, pack(b"\n", self.options.gzip_level))
+        # InfluxDB 3 says 400 to a write of nothing because it is empty, after all else was found to be right.
+        is_fine = 200 <= answer.status < 300 or (answer.status == 400 and "empty" in answer.message)
+        return None if is_fine else answer
+
     @property
     def org(self) -> str:
         """The organisation of a 2.x server."""

@@ -21,7 +21,7 @@ from influxdb_client.rest import ApiException
 
 from headwater.errors import ConnectError, RejectedError
 from headwater.instant import US_PER_S
-from headwater.io.store_influx_http import InfluxHttp, pack
+from headwater.io.store_influx_http import InfluxHttp
 from headwater.io.store_influx_options import InfluxOptions
 
 KEEP_S_MIN = 3600
@@ -157,7 +157,7 @@ def _works(options: InfluxOptions, wish: Wish, action: str) -> bool:
     http = InfluxHttp(options)
     try:
         if action == "write":
-            return all(may_write(http, name) for name in wish.keep_us)
+            return all(http.refusal(name) is None for name in wish.keep_us)
         for name in wish.keep_us:
             http.query(name, "SHOW MEASUREMENTS LIMIT 1")
     except ConnectError:
@@ -166,11 +166,6 @@ def _works(options: InfluxOptions, wish: Wish, action: str) -> bool:
         return True
     finally:
         http.close()
-
-
-def may_write(http: InfluxHttp, bucket: str) -> bool:
-    """Tells whether the bucket is there and the token may write it, by a write of nothing."""
-    return http.write(bucket, pack(b"\n", http.options.gzip_level)).status not in {401, 403, 404}
 
 
 def write_secret(path: Path, text: str) -> None:

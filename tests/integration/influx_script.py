@@ -5,7 +5,8 @@
         server.requests       every request: (path with query, body, headers)
         server.stored         lines of the requests that it answered with 2xx, or stored before it broke off
 
-`tls` is (certificate, key). Answers are taken one after the other; when none is left, 204. `/ping` answers as InfluxDB 2 and is not counted.
+`tls` is (certificate, key). Answers are taken one after the other; when none is left, 204. `/ping` answers as InfluxDB 2, a
+write of nothing as `nothing` says; neither is counted.
 """
 
 import gzip
@@ -51,6 +52,7 @@ class Scripted:
         self.version = version
         self.requests: list[tuple[str, bytes, dict[str, str]]] = []
         self.stored: list[bytes] = []
+        self.nothing = Say(204)
         self.answer: Callable[[list[bytes]], Say] = lambda _: self.script.pop(0) if self.script else Say(204)
         scripted = self
 
@@ -80,10 +82,11 @@ class Scripted:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     def take(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        self.requests.append((handler.path, body, dict(handler.headers)))
         plain = gzip.decompress(body) if handler.headers.get("Content-Encoding") == "gzip" else body
-        lines = plain.splitlines()
-        say = self.answer(lines)
+        lines = plain.split()[:1] and plain.splitlines()
+        if lines:
+            self.requests.append((handler.path, body, dict(handler.headers)))
+        say = self.answer(lines) if lines else self.nothing
         if say.stores if say.stores is not None else 200 <= say.status < 300:
             self.stored += lines
         if say.after is not None:

@@ -169,8 +169,8 @@ def test_a_peer_that_is_no_http_server_is_a_lost_connection(tmp_path: Path) -> N
         (401, "token_file"),
         (403, "token_file"),
         (404, "influx setup"),
-        (405, "is this an InfluxDB"),
-        (302, "is this an"),
+        (405, "pipeline.store"),
+        (302, "pipeline.store"),
     ],
 )
 def test_a_server_that_does_not_let_us_costs_no_reading(tmp_path: Path, status: int, mend: str) -> None:
@@ -205,6 +205,28 @@ def test_poison_is_found_line_by_line_and_all_else_is_stored(tmp_path: Path, poi
         assert it.is_stored(WRITE)
         it.store.write(StoreWrite(WRITE.telemetry))
         assert it.letters() == letters
+
+
+@pytest.mark.parametrize(
+    "nothing", [Say(400, "Please provide either orgID or org"), Say(404, "no"), Say(503, "now not"), Say(0)]
+)
+def test_a_request_that_is_refused_whatever_it_holds_costs_no_reading(tmp_path: Path, nothing: Say) -> None:
+    with Scripted() as server, rig(server.url, tmp_path) as it:
+        server.nothing = nothing
+        server.answer = lambda _: Say(400, "Please provide either orgID or org")
+        with pytest.raises(ConnectError):
+            it.store.write(WRITE)
+        assert (len(server.requests), it.letters()) == (1, [])
+        server.answer, server.nothing = lambda _: Say(204), Say(204)
+        it.store.write(WRITE)
+        assert it.is_stored(WRITE)
+
+
+def test_a_server_that_calls_a_write_of_nothing_empty_is_believed_about_lines(tmp_path: Path) -> None:
+    with Scripted([Say(400, "bad line")]) as server, rig(server.url, tmp_path) as it:
+        server.nothing = Say(400, "incoming write was empty")
+        it.store.write(StoreWrite((batch(1),)))
+        assert [letter.detail for letter in it.letters()] == ["bad line"]
 
 
 def test_when_a_server_says_that_it_dropped_all_no_line_is_asked_for_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 
 from headwater.batch import Batch
-from headwater.errors import RejectedError
+from headwater.errors import ConnectError, RejectedError
 from headwater.io.store_influx import InfluxStore
 from headwater.io.store_influx_options import InfluxAddress, InfluxOptions
 from headwater.io.store_influx_query import InfluxReader
@@ -72,12 +72,13 @@ def bits(values: list[float]) -> list[bytes]:
 def write(options: InfluxOptions, folder: Path, *writes: StoreWrite) -> list[dict[str, object]]:
     """Writes and returns the dead letters."""
     store, reader = InfluxStore(options, Books(folder / "store.db"), ManualClock()), StoreReader(folder / "store.db")
-    for one in writes:
-        store.write(one)
-    letters = reader.dead_letters(100)
-    reader.close()
-    store.close()
-    return letters
+    try:
+        for one in writes:
+            store.write(one)
+        return reader.dead_letters(100)
+    finally:
+        reader.close()
+        store.close()
 
 
 def test_influxdb_1_reads_back_every_bit_and_every_letter(tmp_path: Path) -> None:
@@ -159,6 +160,9 @@ def test_influxdb_2_reads_back_every_bit_and_refuses_only_what_it_must(tmp_path:
         set_up(options, wish)
         mine = InfluxOptions(options.address, org="plant", token_file=wish.write_file)
         reader = wish.read_file.read_text().strip()
+        for wrong in (replace(mine, org=""), replace(mine, org="works"), replace(mine, raw="nowhere")):
+            with pytest.raises(ConnectError, match=r"influx\.org|influx setup"):
+                write(wrong, tmp_path, StoreWrite((batch(),)))
         assert write(mine, tmp_path, StoreWrite((batch(),))) == []
         rows = server.query(reader, "raw", 'SELECT "value" FROM "telemetry"')
         values = [-0.0 if row["value"] == 0 and at == 1 else float(row["value"]) for at, row in enumerate(rows)]
