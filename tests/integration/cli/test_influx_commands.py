@@ -156,3 +156,11 @@ def test_wrong_settings_exit_with_78_and_say_what_to_write(
     said = capsys.readouterr().err
     assert says in said
     assert "sesame" not in said
+
+
+def test_without_its_client_a_store_on_influxdb_says_what_to_install(tmp_path: Path) -> None:
+    arguments = ["processor", "--data", str(tmp_path), "--store", "influxdb://127.0.0.1:1"]
+    code = f"import sys; sys.modules['urllib3'] = None; from headwater.cli import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "pip install 'headwater[influx]'" in done.stderr
