@@ -1,5 +1,6 @@
 """How the Kafka adapter connects: its options, librdkafka's settings made of them, and its errors in our words."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ WRONG_SETTINGS = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
+# What the clients would print, our own errors say.
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ def make_consumer(options: KafkaOptions, last: LastError) -> Consumer:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
+        # A processor that waits for its store for hours reads on where it was.
+        "max.poll.interval.ms": 86_400_000,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.message.max.bytes": max(options.message_max_bytes // 8, 1024 * 1024),
         "fetch.max.bytes": max(2 * options.message_max_bytes, 16 * 1024 * 1024),
@@ -162,17 +168,19 @@ def make_admin(options: KafkaOptions, last: LastError) -> AdminClient:
 
 
 def _settings(options: KafkaOptions, last: LastError) -> Config:
-    settings: Config = {
-        "bootstrap.servers": options.servers,
-        "client.id": "headwater",
-        # What it would print, our own errors say; only its death throes pass.
-        "log_level": 0,
-        "error_cb": last,
+    may_change: Config = {
         "socket.keepalive.enable": True,
         "socket.timeout.ms": 10_000,
         "socket.connection.setup.timeout.ms": 5_000,
         "reconnect.backoff.max.ms": 1_000,
-        "allow.auto.create.topics": False,
         "topic.metadata.refresh.interval.ms": 30_000,
     }
-    return dict(options.client) | settings
+    fixed: Config = {
+        "bootstrap.servers": options.servers,
+        "client.id": "headwater",
+        "log_level": 0,
+        "logger": _SILENT,
+        "error_cb": last,
+        "allow.auto.create.topics": False,
+    }
+    return may_change | dict(options.client) | fixed

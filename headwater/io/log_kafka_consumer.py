@@ -7,6 +7,7 @@ a later offset is asked for. Reading on from there costs no request; any other o
 """
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ LANE_MAX_RECORDS = 2_000
 CONSUME_MAX = 64
 QUIET_AGE_MAX_S = 1.0
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
+
+_TIME = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -186,8 +189,9 @@ class KafkaConsumer:
 
     def _record(self, message: Message) -> LogRecord:
         headers = _headers(message)
-        timestamp = headers.pop(TIMESTAMP_HEADER, None)
-        timestamp_us = int(timestamp) if timestamp is not None else message.timestamp()[1] * 1_000
+        timestamp_us = _time_us(headers.pop(TIMESTAMP_HEADER, ""))
+        if timestamp_us is None:
+            timestamp_us = message.timestamp()[1] * 1_000
         partition, offset = message.partition(), message.offset()
         assert partition is not None
         assert offset is not None
@@ -195,6 +199,11 @@ class KafkaConsumer:
         return LogRecord(
             log_topic, partition, message.key() or b"", message.value() or b"", timestamp_us, headers, offset
         )
+
+
+def _time_us(text: str) -> int | None:
+    """Reads the timestamp of our own records; None of what others wrote there."""
+    return int(text) if _TIME.fullmatch(text) else None
 
 
 def _headers(message: Message) -> dict[str, str]:

@@ -258,7 +258,7 @@ def test_a_record_that_is_too_large_is_rejected_and_the_log_goes_on(
 
 def test_what_a_foreign_program_wrote_is_read_with_the_brokers_time(log: KafkaLog, kafka: Any) -> None:
     producer = Producer({"bootstrap.servers": kafka.url.removeprefix("kafka://")})
-    headers = [("a", b"\xff"), ("b", None)]
+    headers = [("a", b"\xff"), ("b", None), ("timestamp_us", b"1e9")]
     producer.produce(log._options.kafka_topic(READINGS), b"x", None, 0, headers=headers)
     assert producer.flush(10) == 0
     (found,) = log.read(READINGS, 0, 0, 10)

@@ -97,13 +97,20 @@ class Load:
 
 def read_all(options: KafkaOptions) -> list[list[int]]:
     """The numbers in every partition, in the order of the log, by a reader of its own."""
-    reader, found = KafkaLogReader(options), []
-    for partition in range(PARTITIONS):
-        numbers: list[int] = []
-        end = reader.end(READINGS, partition)
-        while len(numbers) < end:
-            numbers += [int(one.value.rstrip(b".")) for one in reader.read(READINGS, partition, len(numbers), 1000)]
-        found.append(numbers)
+    reader = KafkaLogReader(options)
+    found: list[list[int]] = [[] for _ in range(PARTITIONS)]
+    deadline_s = time.monotonic() + 60
+    for partition, numbers in enumerate(found):
+        while True:
+            try:
+                records = reader.read(READINGS, partition, len(numbers), 1000)
+            except ConnectError:
+                # A broker that has just come back may not lead its partitions yet.
+                assert time.monotonic() < deadline_s
+                continue
+            if not records:
+                break
+            numbers += [int(one.value.rstrip(b".")) for one in records]
     reader.close()
     return found
 
