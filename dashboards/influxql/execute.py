@@ -116,7 +116,8 @@ def _beside(column: Column, place: Ints, fill: Fill) -> Column:
     if fill.kind != "number" or not gaps.any():
         return picked
     values = picked.values.copy()
-    values[gaps] = number_as(fill.value, column.kind)
+    # Beside a text InfluxDB shows the number as it is, though it fills a text's own gaps with an empty one.
+    values[gaps] = fill.value if column.kind == "string" else number_as(fill.value, column.kind)
     return Column(column.kind, values, picked.valid | gaps)
 
 

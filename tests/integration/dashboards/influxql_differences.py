@@ -65,7 +65,7 @@ def _by_functions(select: Select, why: str) -> str:
         return "LIMIT with several functions"
     if "percentile" in names:
         return "percentile of few or equal values"
-    if why == "values" and any(_has(call, "mode") for call in calls):
+    if any(_has(call, "mode") for call in calls):
         return "mode of equally frequent values"
     if any(call.name == "moving_average" and _has(call, "stddev") for call in calls):
         return "moving_average over stddev"
