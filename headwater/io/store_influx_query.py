@@ -23,6 +23,11 @@ _RAW = f'SELECT "value", "bad", "quality", "count" FROM "telemetry" WHERE {_SERI
 _WINDOW_FIELDS = MEASUREMENT_FIELDS["window"]
 _QUOTED = ", ".join(f'"{name}"' for name in _WINDOW_FIELDS)
 _WINDOWS = f'SELECT {_QUOTED} FROM "window" WHERE {_SERIES} AND "window" = $window'  # noqa: S608 — constants.
+_NEWEST = (
+    "SELECT d.site, d.device, n.text AS metric, l.time_us, l.value, l.quality FROM device_name d "
+    "JOIN latest l ON l.device_id = d.id JOIN name n ON n.id = l.metric_id "
+    "WHERE d.version > ? AND d.version <= ? ORDER BY d.id, n.id LIMIT ?"
+)
 
 
 class InfluxReader(StoreReader):
@@ -90,6 +95,17 @@ class InfluxReader(StoreReader):
             column = _column(rows, n)
             found[name] = np.nan_to_num(column).astype(np.int64) if kind == "int" else column
         return found
+
+    def changes(self, since: int, readings_max: int = 20_000) -> Row:
+        """What came after version `since`, as `StoreReader` tells it, but of readings only the newest of each series.
+
+        That is of the series of every device that a write touched, whether it came with that write or before.
+        """
+        answer = super().changes(since, readings_max)
+        rows = [] if answer["reset"] else self._rows(_NEWEST, (since, answer["version"], readings_max))
+        columns = (("time_us", np.int64), ("value", np.float64), ("quality", np.uint8))
+        answer["readings"] = [row | {name: np.array([row[name]], kind) for name, kind in columns} for row in rows]
+        return answer
 
     def _ask(self, bucket: str, text: str, start_us: int, end_us: int, rest: str, **names: str) -> list[list[Any]]:
         """Rows of one series in `[start_us, end_us)`, time in µs first."""

@@ -155,6 +155,25 @@ def test_the_books_answer_everything_else_as_the_store_does(readers: Any) -> Non
     assert other.frames_doubled() == 0
 
 
+def test_what_changed_names_the_newest_reading_of_each_series(readers: Any) -> None:
+    one, other = (reader.changes(2) for reader in readers)
+    assert {name: one[name] for name in one.keys() - {"readings", "windows"}} == {
+        name: other[name] for name in other.keys() - {"readings", "windows"}
+    }
+    newest = {
+        (row["device"], row["metric"]): [row[name][-1] for name in ("time_us", "value", "quality")]
+        for row in one["readings"]
+    }
+    told = {
+        (row["device"], row["metric"]): [row[name][0] for name in ("time_us", "value", "quality")]
+        for row in other["readings"]
+    }
+    assert newest == told
+    assert len(told) == len(METRICS)
+    assert readers[1].changes(other["version"])["readings"] == []
+    assert readers[1].changes(99)["reset"]
+
+
 def test_a_server_that_is_away_is_a_lost_connection(tmp_path: Path) -> None:
     Books(tmp_path / "b.db").close()
     reader = InfluxReader(tmp_path / "b.db", InfluxOptions(InfluxAddress("http://127.0.0.1:1")))
