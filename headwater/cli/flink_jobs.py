@@ -109,7 +109,6 @@ class FlinkJobs:
             },
             parallelism=self._flink.parallelism,
             checkpoint_every_ms=self._flink.checkpoint_every_us // US_PER_MS,
-            mode=self._flink.mode,
             bundle_records=self._flink.bundle_records,
             bundle_ms=self._flink.bundle_us // US_PER_MS,
             checkpoints=self._checkpoints(),

@@ -1,7 +1,6 @@
 """The `[flink]` table: how Apache Flink hosts the tasks (docs/flink.md)."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -23,9 +22,6 @@ class FlinkSettings(Table):
     )
     name: str = Field("headwater", min_length=1, description="Name of the job, by which it is found again.")
     parallelism: int = Field(1, ge=1, le=128, description="Parallel tasks; each takes a slot and a Python worker.")
-    mode: Literal["process", "thread"] = Field(
-        "process", description="Python beside the TaskManager (process) or in it (thread)."
-    )
     checkpoint_every_us: DurationUs = Field(
         10_000_000,
         ge=100_000,
