@@ -27,6 +27,7 @@ _LEADER_MOVES = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
     }
 )
+_NO_LEADERS = KafkaError._NOENT  # noqa: SLF001 — librdkafka's own codes are spelt so.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
@@ -179,6 +180,10 @@ class Ends:
                     return {place.partition: answer.result().offset for place, answer in answers.items()}
                 except KafkaException as exception:
                     self._admin.poll(0)
-                    if error_of(exception).code() not in _LEADER_MOVES or time.monotonic() > deadline_s:
+                    code = error_of(exception).code()
+                    if time.monotonic() > deadline_s or code not in _LEADER_MOVES | {_NO_LEADERS}:
                         raise
+                    if code == _NO_LEADERS:
+                        # After an outage the client believes for minutes that no partition has a leader, unless told to look.
+                        self._admin.list_topics(topic, timeout=ASK_TIMEOUT_S)
                 time.sleep(LEADER_PAUSE_S)
