@@ -150,7 +150,7 @@ def fill_gaps(
         parts.append((np.full(len(both), stream.group[begin]), both, source))
     group, time_ns, source = (np.concatenate(column) for column in zip(*parts, strict=True))
     filled = Stream(group, time_ns, stream.column.take(source), np.where(source >= 0, stream.row[source], -1))
-    return _filled(filled, source < 0, fill)
+    return _filled(filled, source < 0, fill, windows.interval_ns)
 
 
 def number_as(number: float, kind: str) -> object:
@@ -178,7 +178,7 @@ def _merge(time_ns: Ints, source: Ints, *, ascending: bool) -> tuple[Ints, Ints]
     return time_ns[~doubled], source[~doubled]
 
 
-def _filled(stream: Stream, is_gap: Bools, fill: Fill) -> Stream:
+def _filled(stream: Stream, is_gap: Bools, fill: Fill, interval_ns: int) -> Stream:
     column = stream.column
     if fill.kind == "number":
         values = column.values.copy()
@@ -192,11 +192,13 @@ def _filled(stream: Stream, is_gap: Bools, fill: Fill) -> Stream:
         known = same & (before >= begins) & ~is_gap[before]
         return replace(stream, column=column.take(np.where(known, before, -1)))
     if fill.kind == "linear" and column.kind in ("float", "int"):
-        return replace(stream, column=_lines(stream, column))
+        return replace(stream, column=_lines(stream, column, interval_ns))
     return stream
 
 
-def _lines(stream: Stream, column: Column) -> Column:
+def _lines(stream: Stream, column: Column, interval_ns: int) -> Column:
+    # In windows, not in ns, as InfluxDB counts: the last bit decides about a whole number.
+    turn = stream.time_ns // interval_ns
     n = len(stream)
     at = np.arange(n)
     before = np.maximum.accumulate(np.where(column.valid, at, -1))
@@ -207,7 +209,7 @@ def _lines(stream: Stream, column: Column) -> Column:
     )
     low, high = before[inside], after[inside]
     values = column.values.astype(np.float64)
-    slope = (values[high] - values[low]) / (stream.time_ns[high] - stream.time_ns[low])
+    slope = (values[high] - values[low]) / (turn[high] - turn[low])
     drawn = column.values.copy()
-    drawn[inside] = (slope * (stream.time_ns[inside] - stream.time_ns[low]) + values[low]).astype(column.values.dtype)
+    drawn[inside] = (slope * (turn[inside] - turn[low]) + values[low]).astype(column.values.dtype)
     return Column(column.kind, drawn, column.valid | inside)

@@ -61,7 +61,7 @@ def _by_functions(select: Select, why: str) -> str:
         return "LIMIT with top, bottom or percentile"
     if select.offset and not select.limit:
         return "OFFSET without LIMIT"
-    if (select.limit or select.offset) and names and (len(select.fields) > 1 or any(_is_wide(call) for call in calls)):
+    if (select.limit or select.offset) and (len(_outer(select)) > 1 or any(_is_wide(call) for call in calls)):
         return "LIMIT with several functions"
     if "percentile" in names:
         return "percentile of few or equal values"
@@ -82,6 +82,18 @@ def _refused(condition: Expr | None) -> str:
         return _refused(condition.left) or _refused(condition.right)
     is_bound = Ref("time") in (condition.left, condition.right) and condition.operator != "OR"
     return "time inside an expression" if Ref("time") in walk(condition) and not is_bound else ""
+
+
+def _outer(select: Select) -> list[Expr]:
+    """The functions that stand side by side in the columns."""
+    found, rest = [], [field.expr for field in select.fields]
+    while rest:
+        expr = rest.pop()
+        if isinstance(expr, Call):
+            found.append(expr)
+        elif isinstance(expr, Binary):
+            rest += [expr.left, expr.right]
+    return found
 
 
 def _is_wide(call: Call) -> bool:

@@ -96,6 +96,13 @@ def test_empty_windows_are_filled(fill: str, x: list[Any], y: list[Any]) -> None
     assert found == [({"a": "x"}, ["time", "mean"], x), ({"a": "y"}, ["time", "mean"], y)]
 
 
+def test_a_line_between_whole_numbers_is_counted_in_windows() -> None:
+    points = PlainPoints("m,a=x n=0i 1790001660\nm,a=x n=5i 1790001760")
+    query = "select last(n) from m where time >= 1790001660s and time < 1790001770s group by time(10s) fill(linear)"
+    (result,) = engine(points).answer(query, database="t", epoch="s", now_ns=0)["results"]
+    assert [value for _, value in result["series"][0]["values"]] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
 def test_a_field_of_another_measurement_is_no_empty_tag_of_this_one() -> None:
     found = engine().answer("select v from m, k where w !~ /x/ or v = 1", database="t", epoch="s", now_ns=0)
     assert [(one["name"], one["values"]) for one in found["results"][0]["series"]] == [
