@@ -90,13 +90,18 @@ ANONYMOUS = Identity("", (("*", "*"),), is_operator=True)
 
 
 def certificate_identity(common_name: str) -> Identity | None:
-    """Reads the common name of a client's certificate: "site/device" or "device" (of any site); None if neither.
+    """Reads the common name of a client's certificate, None if it names nobody.
 
-    >>> certificate_identity("north/pump-1")
-    Identity(name='north/pump-1', devices=(('north', 'pump-1'),), is_operator=False)
+    "site.device" or "site/device" is a device, "device" one of any site, "operator@name" an operator.
+
+    >>> certificate_identity("north.pump-1")
+    Identity(name='north.pump-1', devices=(('north', 'pump-1'),), is_operator=False)
     """
-    site, slash, device = common_name.rpartition("/")
-    if not is_name(device) or (slash and not is_name(site)):
+    role, at, name = common_name.partition("@")
+    if at:
+        return Identity(common_name, is_operator=True) if role == "operator" and is_name(name) else None
+    site, mark, device = common_name.rpartition("/" if "/" in common_name else ".")
+    if not is_name(device) or (mark and not is_name(site)):
         return None
     return Identity(common_name, ((site or "*", device),))
 

@@ -33,6 +33,8 @@ COMMANDS = {
     "trace": ("headwater.cli.trace", "show where a device's frames are"),
     "doctor": ("headwater.cli.doctor", "walk every hop and name the failing one"),
     "influx": ("headwater.cli.influx", "make buckets, retention and tokens on InfluxDB: headwater influx setup"),
+    "init": ("headwater.cli.init", "write a folder with settings, certificates and a broker's files for a plant"),
+    "enroll": ("headwater.cli.enroll", "give a device its certificate or password, in a folder to copy to it"),
     "config": ("headwater.cli.config", "print the commented sample settings"),
     "check": ("headwater.cli.check", "check the settings without touching the world"),
     "dashboards": ("headwater.cli.dashboards", "build, check and push the dashboards of Grafana"),
@@ -85,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _missing(arguments: Sequence[str], error: ModuleNotFoundError) -> int:
     extras = {"pyarrow": "hub", "mqtt5": "hub", "starlette": "hub", "uvicorn": "hub", "aiomqtt": "hub"}
-    extras |= {"pymodbus": "modbus", "smbus2": "i2c", "confluent_kafka": "kafka"}
     extras |= {"urllib3": "influx", "influxdb_client": "influx"}
     extras |= dict.fromkeys(("grafana_foundation_sdk", "grafana_client", "niquests", "yaml"), "grafana")
+    extras |= {"pymodbus": "modbus", "smbus2": "i2c", "confluent_kafka": "kafka", "cryptography": "enroll"}
     extra = extras.get((error.name or "").split(".", maxsplit=1)[0])
     if extra is None:
         raise error

@@ -56,6 +56,7 @@ CLIENTS = {
     "grafana_client": ("headwater.io.",),
     "grafana_foundation_sdk": ("dashboards.grafana.",),
     "sqlite3": ("headwater.io.", "edge_agent.spool"),
+    "cryptography": ("headwater.io.",),
 }
 
 

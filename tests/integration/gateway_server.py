@@ -52,8 +52,15 @@ class Running:
     """A gateway that runs until the `with` block ends."""
 
     def __init__(
-        self, folder: Path, *, frontiers: Frontiers | None = None, log: Log | None = None, **settings: Any
+        self,
+        folder: Path,
+        *,
+        frontiers: Frontiers | None = None,
+        log: Log | None = None,
+        wait: bool = True,
+        **settings: Any,
     ) -> None:
+        self._wait = wait
         self.log: Log = log or SqliteLog(folder / "log.db")
         table = GatewaySettings(**({"port": 0, "partitions": PARTITIONS} | settings))
         self.gateway = Gateway(table, self.log, SystemClock(), frontiers)
@@ -65,9 +72,13 @@ class Running:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.port = self.call(self.gateway.start())
-        if self.gateway.where.startswith("mqtt"):
-            until(lambda: self.gateway.counters()["connections"])
+        try:
+            self.port = self.call(self.gateway.start())
+            if self.gateway.where.startswith("mqtt") and self._wait:
+                until(lambda: self.gateway.counters()["connections"])
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

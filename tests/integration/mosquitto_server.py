@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,6 +76,15 @@ class Mosquitto:
                 return True
         except OSError:
             return False
+
+    @contextmanager
+    def tls(self) -> Iterator[Self]:
+        """Runs it with a configuration that speaks TLS."""
+        try:
+            self.start(is_plain=False)
+            yield self
+        finally:
+            self.__exit__(None, None, None)
 
     def signal(self, number: int) -> None:
         assert self._process is not None
