@@ -78,6 +78,7 @@ class Client:
         self.paho.tls_set(settings.ca_file, settings.cert_file or None, settings.key_file or None)
         if settings.username:
             self.paho.username_pw_set(settings.username, Path(settings.password_file).read_text().strip())
+        self.paho.reconnect_delay_set(0.02, 0.1)
         self.paho.connect("127.0.0.1", plant.port)
         self.paho.loop_start()
         until(self.paho.is_connected)
@@ -174,6 +175,7 @@ def test_a_device_says_and_hears_what_is_its_own_and_nothing_else(plant: Plant, 
         good.close()
 
 
+@pytest.mark.parametrize("plant", ["certificates"], indirect=True)
 def test_who_is_not_enrolled_or_no_longer_gets_nothing_done(plant: Plant, broker: Mosquitto, tmp_path: Path) -> None:
     device = plant.enroll("north/pump-1", "one")
     broker.signal(signal.SIGHUP)
@@ -208,6 +210,7 @@ def test_who_is_not_enrolled_or_no_longer_gets_nothing_done(plant: Plant, broker
         assert 0 not in codes
 
 
+@pytest.mark.parametrize("plant", ["certificates"], indirect=True)
 def test_a_server_that_the_plants_authority_did_not_sign_is_not_spoken_to(plant: Plant, broker: Mosquitto) -> None:
     other = Plant(plant.folder / "other", "--broker")
     settings = plant.gateway() | {"mqtt_ca_file": str(other.hub / "tls" / "ca.pem"), "reconnect_min": "10ms"}
