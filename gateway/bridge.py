@@ -15,18 +15,14 @@ from typing import Any
 from gateway.acks import AckBook
 from gateway.admit import Admission, Admitted
 from gateway.batcher import Batcher, Group
-from gateway.broker import Broker
 from gateway.dialects import counters as counters_of_dialects
 from gateway.dialects import home_assistant, teach
-from gateway.endpoint import Endpoint
 from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
 from gateway.inlet import Inlet
-from gateway.intake import Intake
+from gateway.inlets import make_inlet
 from gateway.recovery import restore_configurations, restore_frontiers
-from gateway.retained import RetainedMessages
 from gateway.settings import GatewaySettings
-from gateway.subscriber import Subscriber
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.codec_batch import Arrival, Portion, Reject, decode_portions
@@ -36,8 +32,6 @@ from headwater.ports import Clock, Frontiers, Log
 from headwater.reasons import DeadLetterReason
 
 TICK_S = 1.0
-# Behind a broker, all devices' topics are one sender's.
-BROKER_ROUTES_MAX = 200_000
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +85,7 @@ class Gateway:
         self._log = log
         self._clock = clock
         self._frontiers = frontiers
-        self._inlet: Inlet = self._subscriber() if settings.mqtt else self._endpoint()
+        self._inlet: Inlet = make_inlet(settings, clock, self._take, self._connected)
         self._intake = self._inlet.intake
         teach(self._intake, settings)
         self._home = home_assistant(settings)
@@ -125,25 +119,6 @@ class Gateway:
         self._counters: Counter[str] = Counter()
         self._port = 0
         self._closing: asyncio.Task[None] | None = None
-
-    def _endpoint(self) -> Endpoint:
-        settings = self._settings
-        broker = Broker(
-            partitions=settings.partitions,
-            subscriptions_max=settings.subscriptions_max,
-            retained=RetainedMessages(settings.retained_max, settings.retained_max_bytes),
-            dead_letter_max_bytes=settings.dead_letter_max_bytes,
-        )
-        return Endpoint(settings, broker, self._clock, self._take)
-
-    def _subscriber(self) -> Subscriber:
-        settings = self._settings
-        intake = Intake(
-            partitions=settings.partitions,
-            dead_letter_max_bytes=settings.dead_letter_max_bytes,
-            routes_max=BROKER_ROUTES_MAX,
-        )
-        return Subscriber(settings, intake, self._clock, self._take, self._connected)
 
     def _connected(self, is_resumed: bool) -> None:
         """A connection to the broker is ready: acks may have been lost, and without a session everything may."""

@@ -101,7 +101,7 @@ def password_line(user: str, password: bytes, salt: bytes) -> str:
     """Writes a line of a password file (PBKDF2 with SHA-512), as mosquitto_passwd does.
 
     >>> password_line("gw", b"x", bytes(12))[:28]
-    'gw:$7$101$AAAAAAAAAAAAAAAA$Y'
+    'gw:$7$101$AAAAAAAAAAAAAAAA$u'
     """
     key = hashlib.pbkdf2_hmac("sha512", password, salt, PASSWORD_ROUNDS)
     return f"{user}:$7${PASSWORD_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}\n"

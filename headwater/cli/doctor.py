@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.settings import GatewaySettings
 from headwater import log_topics
@@ -18,8 +19,9 @@ from headwater.cli.doctor_influx import examine
 from headwater.cli.engines import expect, open_log_reader, open_reader, url_of
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, table
-from headwater.errors import ConnectError, HeadwaterError
+from headwater.errors import ConnectError, HeadwaterError, SettingsError
 from headwater.instant import US_PER_S
+from headwater.io.mqtt_broker import Broker, parse_broker, read_secret, tls_context
 from headwater.settings import Table
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
@@ -110,7 +112,9 @@ def look_at_clock(_settings: Mapping[str, Table]) -> Finding:
 
 
 def look_at_gateway(settings: Mapping[str, Table]) -> Finding:
-    """Does something at the gateway's address speak MQTT 5?"""
+    """Does something at the gateway's address, or the broker's, speak MQTT 5?"""
+    if table(settings, "gateway", GatewaySettings).mqtt:
+        return look_at_broker(table(settings, "gateway", GatewaySettings))
     gateway = settings["gateway"].model_dump()
     where = f"{gateway['host']}:{gateway['port']}"
     if gateway["tls_certificate"]:
@@ -127,11 +131,43 @@ def look_at_gateway(settings: Mapping[str, Table]) -> Finding:
     return Finding("gateway", True, f"MQTT 5 on {where}")
 
 
-async def _connect(host: str, port: int) -> None:
+def look_at_broker(gateway: GatewaySettings) -> Finding:
+    """Does the broker let the gateway in? Asked under another client id, so that the running gateway keeps its session."""
+    broker = Broker(
+        gateway.mqtt,
+        username=gateway.mqtt_username,
+        password_file=gateway.mqtt_password_file,
+        ca_file=gateway.mqtt_ca_file,
+        cert_file=gateway.mqtt_cert_file,
+        key_file=gateway.mqtt_key_file,
+    )
+    try:
+        scheme, host, port = parse_broker(broker.url)
+        secret = read_secret(broker.password_file)
+        context = tls_context(broker) if scheme == "mqtts" else None
+        asyncio.run(
+            _connect(
+                host,
+                port,
+                identifier=f"{gateway.mqtt_client_id}.doctor",
+                username=broker.username or None,
+                password=secret,
+                tls_context=context,
+            )
+        )
+    except SettingsError as error:
+        return Finding("gateway", False, str(error), "correct [gateway] mqtt and the files beside it")
+    except (OSError, TimeoutError, HeadwaterError) as error:
+        mend = "start the broker, or correct [gateway] mqtt, the files and the user beside it"
+        return Finding("gateway", False, f"{broker.url}: {str(error) or 'no answer'}", mend)
+    return Finding("gateway", True, f"MQTT 5 broker at {broker.url} lets the gateway in")
+
+
+async def _connect(host: str, port: int, **more: Any) -> None:
     from aiomqtt import Client, MqttError, ProtocolVersion  # noqa: PLC0415  the client is needed only here
 
     try:
-        async with Client(host, port, protocol=ProtocolVersion.V5, timeout=TIMEOUT_S):
+        async with Client(host, port, protocol=ProtocolVersion.V5, timeout=TIMEOUT_S, **more):
             pass
     except MqttError as error:
         raise HeadwaterError(str(error)) from error

@@ -1,5 +1,6 @@
 """`headwater init` and `enroll` in use: a real Mosquitto and the gateway's own endpoint refuse whom they should refuse."""
 
+import json
 import os
 import shutil
 import signal
@@ -138,6 +139,26 @@ def test_an_agent_with_its_folder_sends_through_the_broker_and_is_acknowledged(p
         thread.join()
         assert agent.counters()["acks"] > 1, agent.uplink.counters.last_error
         assert server.seqs() == list(range(1, len(server.seqs()) + 1))
+
+
+def test_the_doctor_walks_to_the_broker(plant: Plant, broker: Mosquitto) -> None:
+    command = [sys.executable, "-m", "headwater", "doctor", "--json", "--config", str(plant.hub / "headwater.toml")]
+
+    def seen(*more: str) -> dict[str, object]:
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=60)
+        (found,) = [one for one in json.loads(done.stdout)["findings"] if one["hop"] == "gateway"]
+        return found
+
+    assert seen() == {
+        "hop": "gateway",
+        "is_good": True,
+        "mend": "",
+        "what": f"MQTT 5 broker at mqtts://127.0.0.1:{plant.port} lets the gateway in",
+    }
+    refused = seen("--set", "gateway.mqtt_ca_file=")
+    assert not refused["is_good"]
+    assert "certificate" in str(refused["what"])
+    assert not seen("--set", "gateway.mqtt_ca_file=nowhere.pem")["is_good"]
 
 
 def test_a_device_says_and_hears_what_is_its_own_and_nothing_else(plant: Plant, broker: Mosquitto) -> None:

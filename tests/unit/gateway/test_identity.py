@@ -50,16 +50,39 @@ def test_a_wrong_users_file_is_refused_with_its_place(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [("north/pump-1", (("north", "pump-1"),)), ("pump-1", (("*", "pump-1"),)), ("Pump", None), ("a/b/c", None)],
+    [
+        ("north/pump-1", (("north", "pump-1"),)),
+        ("pump-1", (("*", "pump-1"),)),
+        ("Pump", None),
+        ("a/b/c", None),
+        ("north.pump-1", (("north", "pump-1"),)),
+        ("a.b.c", None),
+        ("gateway@main", None),
+        ("a@b", None),
+        (".x", None),
+    ],
 )
 def test_the_common_name_of_a_certificate_names_a_device(name: str, devices: object) -> None:
     identity = certificate_identity(name)
     assert (identity.devices if identity else None) == devices
 
 
+def test_the_common_name_of_an_operators_certificate_says_so() -> None:
+    assert certificate_identity("operator@desk") == Identity("operator@desk", (), is_operator=True)
+    assert certificate_identity("operator@") is None
+    assert certificate_identity("operator@a/b") is None
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
+        ({"mqtt": "127.0.0.1:1883"}, "write mqtt://"),
+        ({"mqtt": "mqtt://user:secret@host"}, "settings of their own"),
+        ({"mqtt": "mqtt://host", "mqtt_client_id": "a/b"}, "letters, digits"),
+        ({"mqtt": "mqtt://host", "sites": ["North"]}, "not the name of a site"),
+        ({"sites": ["north"]}, "set mqtt"),
+        ({"mqtt": "mqtts://host", "mqtt_cert_file": "a"}, "go together"),
+        ({"mqtt": "mqtts://host", "mqtt_password_file": "a"}, "needs mqtt_username"),
         ({"host": "0.0.0.0"}, "tls_certificate"),
         ({"host": "0.0.0.0", "tls_certificate": "a", "tls_key": "b"}, "users or tls_client_ca"),
         ({"tls_certificate": "a"}, "go together"),
