@@ -76,12 +76,15 @@ def acl_of_device(site: str, device: str) -> str:
 
 
 def acl_of_gateway(name: str) -> str:
-    """Writes the lines of a gateway: it reads what devices say, answers with durable acks, and hosts Sparkplug nodes."""
+    """Writes the lines of a gateway: it reads what devices say, answers with durable acks, hosts Sparkplug nodes, and
+    tells Home Assistant."""
     return f"""user gateway@{name}
 topic read hw/1/+/+/frame
 topic read hw/1/+/+/json
 topic read hw/1/+/+/status
 topic write hw/1/+/+/ack
+topic write hw/1/+/+/state
+topic write homeassistant/#
 topic readwrite hw/gateway/#
 topic readwrite spBv1.0/#
 """
@@ -91,6 +94,7 @@ def acl_of_operator(name: str) -> str:
     """Writes the lines of an operator: reads everything, sends configurations and commands."""
     return f"""user operator@{name}
 topic read hw/#
+topic read homeassistant/#
 topic read spBv1.0/#
 topic write hw/1/+/+/config
 topic write hw/1/+/+/command
