@@ -76,8 +76,7 @@ def acl_of_device(site: str, device: str) -> str:
 
 
 def acl_of_gateway(name: str) -> str:
-    """Writes the lines of a gateway: it reads what devices say, answers with durable acks, hosts Sparkplug nodes, and
-    tells Home Assistant."""
+    """Writes the lines of a gateway: reads what devices say, writes acks, hosts Sparkplug nodes, tells Home Assistant."""
     return f"""user gateway@{name}
 topic read hw/1/+/+/frame
 topic read hw/1/+/+/json
