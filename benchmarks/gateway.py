@@ -6,6 +6,11 @@ synchronous=FULL, PUBACK. `cpu_us_per_frame_mqtt` is the endpoint, sessions and 
 soon as they are read. `vs_aiomqtt` is aiomqtt's CPU per message over the gateway's whole CPU per frame, the median of
 rounds that measure both one after the other: what else the machine does then weighs on both sides.
 `vs_aiomqtt_receive_and_ack_alone` is the same over what the gateway spends on that job alone.
+
+Where Mosquitto is installed (see `_gateway_broker.py`): `broker_cpu_us_per_frame` and `broker_frames_per_s` of the gateway that
+subscribes at it, SQLite being the log. Where Kafka can be started too (`make kafka` fetches it): `broker_kafka_cpu_us_per_frame`
+and `frames_per_s` of Mosquitto, gateway and Kafka together, decode and producer included, and the same of two bridges that
+people write and that don't decode: `vs_paho_confluent` and `vs_aiomqtt_aiokafka` are their CPU over the gateway's.
 """
 
 import asyncio
@@ -23,6 +28,7 @@ import aiomqtt
 import mqtt5
 import numpy as np
 
+from benchmarks import _gateway_broker as broker
 from gateway.bridge import Gateway
 from gateway.broker import Broker
 from gateway.collector import rest_collector
@@ -203,7 +209,8 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
             )
             for figure, value in taken.items() if number else ():
                 got.setdefault(figure, []).append(value)
+        more, more_ratios = broker.figures(folder, frames, 1 if quick else 5)
     figures = {figure: round(statistics.median(values), 2) for figure, values in got.items()}
     ratios = {figure: figures.pop(figure) for figure in ("vs_aiomqtt", "vs_aiomqtt_receive_and_ack_alone")}
     figures["cpu_us_per_frame_min"] = round(min(got["cpu_us_per_frame"]), 2)
-    return {"figures": figures, "ratios": ratios}
+    return {"figures": figures | more, "ratios": ratios | more_ratios}
