@@ -65,9 +65,10 @@ async def headwater(port: int, log_url: str, count: int) -> None:
     rest_collector()
     keep_memory()
     gateway = Gateway(settings, log, SystemClock(), None)
+    await gateway.start()
+    # It has read the end of the log, and connects to Mosquitto as soon as the loop goes on.
     ready()
     cpu, wall = time.process_time(), time.perf_counter()
-    await gateway.start()
     while (counters := gateway.counters()).get("committed_messages", 0) < count or counters["in_flight"]:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     done(time.process_time() - cpu, time.perf_counter() - wall)
