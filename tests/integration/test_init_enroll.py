@@ -149,12 +149,9 @@ def test_the_doctor_walks_to_the_broker(plant: Plant, broker: Mosquitto) -> None
         (found,) = [one for one in json.loads(done.stdout)["findings"] if one["hop"] == "gateway"]
         return found
 
-    assert seen() == {
-        "hop": "gateway",
-        "is_good": True,
-        "mend": "",
-        "what": f"MQTT 5 broker at mqtts://127.0.0.1:{plant.port} lets the gateway in",
-    }
+    found = seen()
+    assert found["is_good"]
+    assert found["what"] == f"MQTT 5 broker at mqtts://127.0.0.1:{plant.port} lets the gateway in"
     refused = seen("--set", "gateway.mqtt_ca_file=")
     assert not refused["is_good"]
     assert "certificate" in str(refused["what"])
