@@ -89,6 +89,7 @@ def submit(
     folder.mkdir(parents=True, exist_ok=True)
     code, settings = folder / "headwater-code.zip", folder / "job.json"
     zip_packages(packages, code)
+    settings.touch(mode=0o600)
     settings.write_text(json.dumps(_settings(job, environment)), encoding="utf-8")
     command = [str(environment.home / "bin" / "flink"), "run", "--detached", "--jobmanager", rest.address]
     command += [f"-D{name}={value}" for name, value in _options(job).items()]
