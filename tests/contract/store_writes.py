@@ -4,10 +4,9 @@ import json
 import sqlite3
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from influx_server import Influx1
 
 from headwater.batch import Batch, DeadLetter
 from headwater.frame import Gap, Summaries
@@ -175,7 +174,14 @@ def filled(rows: dict[Any, Any]) -> dict[Any, Any]:
     return {key: fields for key, fields in rows.items() if fields}
 
 
-def contents_influx(server: Influx1, options: InfluxOptions, books: Path) -> dict[str, Any]:
+class _Server(Protocol):
+    """What is asked of an InfluxDB; `influx_server.Influx1` is one, which a process that only writes need not find."""
+
+    def query(self, database: str, text: str) -> list[dict[str, Any]]:
+        """The rows of an answer."""
+
+
+def contents_influx(server: _Server, options: InfluxOptions, books: Path) -> dict[str, Any]:
     """The same of a real InfluxDB 1.6 and the books beside it."""
     readings: dict[Any, Any] = {}
     for row in server.query(options.raw, 'SELECT * FROM "telemetry"'):

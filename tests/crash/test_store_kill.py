@@ -68,6 +68,7 @@ def test_a_killed_writer_leaves_whole_writes_only_and_a_replay_completes_them(tm
         rest = process.stdout.read().split()
         process.wait()
         process.stdout.close()
+        assert told >= begin, "the writer wrote nothing"
         done = max(done, told, *(int(word) for word in rest if word.isdigit()))
         check(path, done)
     assert kills == 4
