@@ -3,11 +3,14 @@
 import argparse
 import getpass
 import json
+import os
 import secrets
 from pathlib import Path
 
+from headwater.cli import enroll
 from headwater.cli.new_files import write_new
 from headwater.cli.shared import say
+from headwater.compose_files import BROKER, ROOT, compose_files
 from headwater.errors import SettingsError
 from headwater.io.clock_system import SystemClock
 from headwater.mosquitto import acl_of_gateway, acl_of_operator, mosquitto_conf, password_line
@@ -18,6 +21,8 @@ ACL_HEAD = (
     "# Who may do what. `headwater enroll` adds a device; take its lines away to lock it out; then kill -HUP.\n\n"
 )
 FIRST_GATEWAY, FIRST_OPERATOR = "main", "desk"
+PORT = 8883
+DEMO_DEVICE = "demo/pump-001"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +34,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="name or address by which devices reach this machine; may be repeated",
     )
-    parser.add_argument("--port", type=int, default=8883, help="TCP port for devices")
+    parser.add_argument("--port", type=int, default=PORT, help="TCP port for devices")
     parser.add_argument(
         "--broker", action="store_true", help="devices connect to a Mosquitto, not to the gateway's own endpoint"
     )
     parser.add_argument(
         "--passwords", action="store_true", help="devices prove who they are by user and password, not by certificate"
+    )
+    parser.add_argument(
+        "--compose",
+        action="store_true",
+        help="for docker-compose.yml: a broker, secrets for InfluxDB and Grafana, an .env, and a demo device",
     )
     parser.add_argument(
         "--root", metavar="PATH", help="where the folder will be when it is used, such as in a container"
@@ -48,12 +58,26 @@ def run(options: argparse.Namespace) -> int:
     if not 0 < options.port < 1 << 16:
         raise SettingsError(f"--port {options.port}: a port is 1 to 65535")
     folder = Path(options.folder)
+    if options.compose:
+        if options.passwords or options.root or options.port != PORT:
+            raise SettingsError(
+                f"--compose: the compose file has certificates, {ROOT} and port {PORT}; leave those out"
+            )
+        options.broker, options.root, options.host = True, ROOT, [*options.host, BROKER]
     root = options.root or str(folder.resolve())
     if any(character in root for character in '"\\\n') or not root.startswith("/"):
         raise SettingsError(f"{root!r}: an absolute path without quotes, backslashes or line ends")
-    write_new({folder / name: content for name, content in _files(options, root).items()})
+    files = _files(options, root)
+    if options.compose:
+        files |= compose_files(str(folder.resolve()), os.getuid(), os.getgid(), secrets.token_bytes)
+    write_new({folder / name: content for name, content in files.items()})
     if options.broker:
         (folder / "mosquitto" / "data").mkdir(mode=0o700, exist_ok=True)
+    if options.compose:
+        enroll.run(argparse.Namespace(who=DEMO_DEVICE, folder=str(folder / "demo-device"), hub=str(folder)))
+        say(f"init: start the hub with docker compose --env-file {folder}/.env up -d")
+        return 0
+    if options.broker:
         say(f"init: start the broker with mosquitto -c {root}/mosquitto/mosquitto.conf")
     say(f"init: start the hub with headwater up --config {root}/headwater.toml")
     say(f"init: add a device with headwater enroll SITE/DEVICE NEW_FOLDER --hub {folder}")
