@@ -136,6 +136,18 @@ def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     return ""
 
 
+def without_zeros(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer without rows that show nothing but zeros: the last bit of a sum says whether a step fell or stood still."""
+    results = []
+    for result in answer.get("results", []):
+        series = [
+            {**one, "values": [row for row in one["values"] if not all(same_value(cell or 0, 0) for cell in row[1:])]}
+            for one in result.get("series", [])
+        ]
+        results.append({**result, "series": [one for one in series if one["values"]]})
+    return {**answer, "results": results}
+
+
 def error_of(answer: dict[str, Any]) -> str:
     """The text of an answer's error."""
     (result,) = answer.get("results", [{}]) or [{}]
