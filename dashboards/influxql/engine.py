@@ -1,22 +1,19 @@
 """Answers a request: its statements one by one, each with its own error, in the shape of InfluxDB 1.x."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dashboards.influxql.answers import select_series
+from dashboards.influxql.catalog import Catalog
 from dashboards.influxql.errors import QueryError
 from dashboards.influxql.execute import run_plan
 from dashboards.influxql.parser import parse
 from dashboards.influxql.plan import Outer, Plan, make_plan, union
 from dashboards.influxql.points import Budget, PointReader
-from dashboards.influxql.regex import Regex
 from dashboards.influxql.show import show_series
-from dashboards.influxql.sources import Derived, Origin, Stored, Table
-from dashboards.influxql.syntax import Measurement, Pattern, Select, Show, Statement
-
-BUCKETS = ("raw", "windows", "events")
-POLICY = "autogen"
+from dashboards.influxql.sources import Derived, Origin, Table
+from dashboards.influxql.syntax import Measurement, Select, Show, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +29,10 @@ class Engine:
     reader: PointReader
     database: str
     make_budget: Callable[[], Budget]
+
+    @property
+    def _catalog(self) -> Catalog:
+        return Catalog(self.reader, self.database)
 
     def answer(
         self, text: str, *, database: str, epoch: str, now_ns: int, parameters: Mapping[str, object] | None = None
@@ -69,7 +70,7 @@ class Engine:
             QueryError: it can't be answered.
         """
         if isinstance(statement, Show):
-            return show_series(statement, self, database, now_ns, budget)
+            return show_series(statement, self._catalog, database, now_ns, budget)
         tables = self.tables(statement, database, now_ns, budget)[1]
         return select_series(statement, tables, epoch, budget)
 
@@ -78,7 +79,9 @@ class Engine:
     ) -> tuple[Plan, list[Table]]:
         """Runs a SELECT; a table for each of its measurements, by name in the direction of ORDER BY."""
         inner = [source for source in select.sources if isinstance(source, Select)]
-        stored = self.resolve([source for source in select.sources if isinstance(source, Measurement)], database)
+        stored = self._catalog.resolve(
+            [source for source in select.sources if isinstance(source, Measurement)], database
+        )
         if inner and len(select.sources) > 1:
             raise QueryError("a subquery beside other sources is not available here: ask for them one by one")
         origins: list[Origin] = list(stored)
@@ -94,33 +97,3 @@ class Engine:
             origins.reverse()
         limits = (select.slimit, select.soffset)
         return plan, [run_plan(plan, origin, limits, budget) for origin in origins]
-
-    def resolve(self, sources: Sequence[Measurement], database: str) -> list[Stored]:
-        """Returns the measurements that sources name, each once, by name.
-
-        Raises:
-            QueryError: a source is in another database or retention policy.
-        """
-        for source in sources:
-            self.check_database(source.database or database)
-            if source.policy not in ("", POLICY):
-                raise QueryError(f"retention policy not found: {source.policy}")
-        if not sources:
-            return []
-        schemas = self.reader.schemas()
-        names = {name for source in sources for name in _named(source, schemas)}
-        return [Stored(name, schemas[name], self.reader) for name in sorted(names)]
-
-    def check_database(self, name: str) -> None:
-        """Refuses another database; the buckets of a store on InfluxDB (docs/influxdb.md) are other names of this one."""
-        if not name:
-            raise QueryError("database name required")
-        if name != self.database and name not in BUCKETS:
-            raise QueryError(f"database not found: {name}")
-
-
-def _named(source: Measurement, schemas: Mapping[str, object]) -> list[str]:
-    if isinstance(source.name, Pattern):
-        regex = Regex(source.name.text)
-        return [name for name in schemas if regex.search(name)]
-    return [source.name] if source.name in schemas else []

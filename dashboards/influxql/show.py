@@ -1,18 +1,16 @@
 """SHOW: what measurements, tags, fields and series there are."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dashboards.influxql.catalog import Catalog
 from dashboards.influxql.instants import split_time
 from dashboards.influxql.points import Budget, Tags
 from dashboards.influxql.regex import Regex
 from dashboards.influxql.sources import Stored, may_hold
 from dashboards.influxql.syntax import Expr, Measurement, Pattern, Show
-
-if TYPE_CHECKING:
-    from dashboards.influxql.engine import Engine
 
 _KINDS = {"int": "integer", "bool": "boolean"}
 _EVERYTHING = Measurement(Pattern(".*"))
@@ -22,7 +20,7 @@ POLICY_ROW = ["autogen", "0s", "168h0m0s", 1, True]
 Series = list[dict[str, Any]]
 
 
-def show_series(show: Show, engine: "Engine", database: str, now_ns: int, budget: Budget) -> Series:
+def show_series(show: Show, catalog: Catalog, database: str, now_ns: int, budget: Budget) -> Series:
     """Answers a SHOW statement.
 
     A time range in WHERE is read and then left aside: what there is, is told whenever it was.
@@ -31,14 +29,14 @@ def show_series(show: Show, engine: "Engine", database: str, now_ns: int, budget
         QueryError: it can't be answered.
     """
     if show.what == "DATABASES":
-        return [{"name": "databases", "columns": ["name"], "values": [[engine.database]]}]
+        return [{"name": "databases", "columns": ["name"], "values": [[catalog.database]]}]
     database = show.database or database
-    engine.check_database(database)
+    catalog.check_database(database)
     if show.what == "RETENTION POLICIES":
         columns = ["name", "duration", "shardGroupDuration", "replicaN", "default"]
         return [{"columns": columns, "values": [POLICY_ROW]}]
     condition = split_time(show.condition, now_ns, "")[0]
-    stored = engine.resolve(show.sources or (_EVERYTHING,), database)
+    stored = catalog.resolve(show.sources or (_EVERYTHING,), database)
     match show.what:
         case "MEASUREMENTS":
             names = [[origin.name] for origin in stored if condition is None or _matching(origin, condition, budget)]
