@@ -57,7 +57,7 @@ class ClusterSizes:
     """
 
     job_manager_mib: int = 768
-    task_manager_mib: int = 1280
+    task_manager_mib: int = 1600
     slots: int = 2
     task_managers: int = 1
 
@@ -214,7 +214,7 @@ class FlinkCluster:
             "taskmanager.memory.process.size": f"{sizes.task_manager_mib}m",
             "taskmanager.memory.network.min": "64m",
             "taskmanager.memory.network.max": "64m",
-            "taskmanager.memory.jvm-metaspace.size": "192m",
+            "taskmanager.memory.jvm-metaspace.size": "512m",
             "taskmanager.memory.managed.size": "64m",
             "taskmanager.numberOfTaskSlots": sizes.slots,
             "heartbeat.interval": 1000,
