@@ -8,6 +8,7 @@ record's timestamp travels in a header, because Kafka's own is the broker's time
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,8 @@ from headwater.io.log_kafka_ends import Ends, IdentityWatch
 from headwater.io.log_kafka_producer import KafkaAppender
 from headwater.io.log_kafka_topics import Durability, prepare_topics
 from headwater.ports import LogRecord
+
+KNOWN_PAUSE_S = 0.1
 
 
 class KafkaLogReader:
@@ -107,8 +110,19 @@ class KafkaLog(KafkaLogReader):
     def __init__(self, options: KafkaOptions) -> None:
         super().__init__(options)
         self._durability = prepare_topics(options, self._admin, self._last)
-        self._incarnation = self.incarnation
+        self._incarnation = self._incarnation_when_known()
         self._appender = KafkaAppender(options)
+
+    def _incarnation_when_known(self) -> str:
+        """Returns the incarnation; a broker that has not heard yet of topics that were just made is asked again."""
+        deadline_s = time.monotonic() + self._options.connect_timeout_s
+        while True:
+            try:
+                return self.incarnation
+            except ConnectError:
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(KNOWN_PAUSE_S)
 
     @property
     def durability(self) -> Durability:
