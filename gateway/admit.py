@@ -156,8 +156,8 @@ class Admission:
         """Decodes native frames, a few batches of bounded size, then JSON; what fails becomes a dead letter."""
         native = [message for message in messages if message.device_topic.leaf == "frame"]
         arrivals = [
-            _arrival((message.device_topic.site, message.device_topic.device, message.payload, message.received_us))
-            for message in native
+            _arrival((topic.site, topic.device, payload, received_us))
+            for topic, _, _, payload, received_us, _, _, _ in native
         ]
         batch = batch_from_frames([], shard=shard, made_us=now_us)
         letters: list[DeadLetter] = []

@@ -37,6 +37,10 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+# A member of an enumeration costs a look-up at each mention, and these are mentioned per message.
+_NEW, _OPEN = Phase.NEW, Phase.OPEN
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """Bounds of one connection; see the settings of the same names."""
@@ -165,18 +169,18 @@ class Session:
         at = count = 0
         ledger, packet_max_bytes, is_mqtt5 = self.ledger, self._limits.packet_max_bytes, self.version == 5
         try:
-            while self.phase is Phase.OPEN or self.phase is Phase.NEW:
+            while self.phase is _OPEN or self.phase is _NEW:
                 self.is_stalled = ledger.room <= 0
                 if self.is_stalled:
                     break
-                if self.phase is Phase.NEW:
+                if self.phase is _NEW:
                     wire.check_first(data, at)
                 end = wire.packet_end(data, at, packet_max_bytes)
                 if not end:
                     break
                 if not isinstance(data, bytes):  # Copied once a packet is whole, not for every piece of it.
                     data = bytes(data)
-                if data[at] & 0xF0 == _PUBLISH and self.phase is Phase.OPEN:
+                if data[at] & 0xF0 == _PUBLISH and self.phase is _OPEN:
                     packet = read_publish(data, at, end, is_mqtt5=is_mqtt5)
                     qos = packet.flags & QOS
                     if qos == 0 or (qos == QOS_1 and packet.packet_id):

@@ -22,6 +22,7 @@ _PROPERTY_KINDS = {
     0x26: _PAIR,
 }
 _REPEATABLE = frozenset({0x0B, 0x26})
+_TWO_BYTES_MAX = 3 + (1 << 14)
 
 
 class MalformedPacketError(HeadwaterError, ValueError):
@@ -45,8 +46,12 @@ def packet_end(view: memoryview | bytes | bytearray, at: int, packet_max_bytes: 
     end = len(view)
     if end - at < 2:
         return 0
-    if view[at + 1] < 0x80:
-        here = at + 2 + view[at + 1]
+    low = view[at + 1]
+    if low < 0x80:
+        here = at + 2 + low
+        return here if here <= end else 0
+    if packet_max_bytes > _TWO_BYTES_MAX and end - at > 2 and view[at + 2] < 0x80:  # As nearly every frame is.
+        here = at + 3 + (low & 0x7F | view[at + 2] << 7)
         return here if here <= end else 0
     length = shift = 0
     here = at + 1

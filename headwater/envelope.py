@@ -78,17 +78,16 @@ def open_body(payload: bytes) -> bytes:
     """
     if len(payload) > RAW_BYTES_MAX:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"{len(payload)} bytes are over {RAW_BYTES_MAX}")
-    head = payload[:2]
-    if head == _DEFLATED_HEAD:
+    if payload.startswith(_DEFLATED_HEAD):
         body = _inflate(payload)
-    elif head == _STORED_HEAD:
+    elif payload.startswith(_STORED_HEAD):
         body = payload[2:]
-    elif len(head) < 2 or head[0] != MAGIC:
+    elif len(payload) < 2 or payload[0] != MAGIC:
         raise DecodeError(DeadLetterReason.PARSE, "not a frame: it does not begin with H")
-    elif head[1] >> 4 != VERSION:
-        raise DecodeError(DeadLetterReason.VERSION, f"frame version {head[1] >> 4}, this reads {VERSION}")
+    elif payload[1] >> 4 != VERSION:
+        raise DecodeError(DeadLetterReason.VERSION, f"frame version {payload[1] >> 4}, this reads {VERSION}")
     else:
-        raise DecodeError(DeadLetterReason.PARSE, f"unknown coding {head[1] & 15}")
+        raise DecodeError(DeadLetterReason.PARSE, f"unknown coding {payload[1] & 15}")
     if zlib.crc32(body) != _RESIDUE or body[-1 - _CRC_BYTES : -_CRC_BYTES] != _CRC_TAG:
         raise DecodeError(DeadLetterReason.CHECKSUM, f"CRC-32 of {len(body)} bytes does not match")
     return body
