@@ -31,9 +31,15 @@ def bucket(value: Float64) -> Int32:
     [0, 65409, 65409, 65410, -65409]
     """
     bits = np.ascontiguousarray(value, np.float64).view(np.int64)
-    key = np.maximum(((bits & _MAGNITUDE) >> _SHIFT) - _LOWEST, 0)
-    signed: Int32 = np.where(bits < 0, -key, key).astype(np.int32)
-    return signed
+    wide = bits & _MAGNITUDE
+    wide >>= _SHIFT
+    wide -= _LOWEST
+    key: Int32 = wide.astype(np.int32)
+    np.maximum(key, 0, out=key)
+    negative = bits < 0
+    if negative.any():
+        np.negative(key, out=key, where=negative)
+    return key
 
 
 def representative(key: Int32) -> Float64:
