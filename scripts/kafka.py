@@ -16,11 +16,8 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -28,6 +25,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from kafka_ports import brokers_known_at, free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "4.3.1"
@@ -37,8 +36,6 @@ DATA = ROOT / ".headwater" / "kafka-data"
 PORT = 9092
 START_S = 90.0
 STOP_S = 30.0
-# Below the ports that the system gives to clients, so that nobody takes one while its node is down.
-PORTS = range(20_000, 32_000)
 # Every node of a test cluster shares two cores with the others: small heap, one collector thread, quick compiler.
 JVM = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 LOGGING = """\
@@ -53,9 +50,6 @@ appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n
 
 class KafkaError(Exception):
     """Kafka can't be installed, started or found; the message says why."""
-
-
-# Installing.
 
 
 def lacking(libs: Path = LIBS) -> str:
@@ -99,9 +93,6 @@ def _pom() -> str:
     head = '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
     head += "<groupId>headwater</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>"
     return f"{head}<dependencies>{dependencies}</dependencies></project>\n"
-
-
-# Running.
 
 
 @dataclass(frozen=True)
@@ -350,44 +341,6 @@ class Cluster:
         self._file(node.number, "pid").write_text(str(process.pid), encoding="utf-8")
         # Whoever reads the pid file ends it.
         process.returncode = 0
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):  # In use: another one, then.
-            probe.bind(("127.0.0.1", port))
-            found += [] if port in found else [port]
-    return found
-
-
-def brokers_known_at(port: int) -> set[int]:
-    """Asks the node for the cluster's metadata and returns the ports of its brokers; empty if it knows no controller.
-
-    Metadata version 4 of Kafka's protocol, about no topic at all.
-    """
-    head = struct.pack(">hhih", 3, 4, 1, 4) + b"wait"  # API key, version, correlation, length of the client's name.
-    request = head + struct.pack(">i?", 0, False)  # No topics, and make none.
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            with connection.makefile("rb") as answer:
-                (size,) = struct.unpack(">i", answer.read(4))
-                body = answer.read(size)
-        count, at, ports = struct.unpack_from(">i", body, 8)[0], 12, set()
-        for _ in range(count):
-            at += 4  # The node's number.
-            at += 2 + struct.unpack_from(">h", body, at)[0]  # Its host.
-            ports.add(struct.unpack_from(">i", body, at)[0])
-            at += 4
-            at += 2 + max(struct.unpack_from(">h", body, at)[0], 0)  # Its rack, -1 for none.
-        at += 2 + max(struct.unpack_from(">h", body, at)[0], 0)  # The cluster's id.
-        has_controller = struct.unpack_from(">i", body, at)[0] >= 0
-    except (OSError, struct.error):
-        return set()
-    return ports if has_controller else set()
 
 
 # The command line.

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka.py"
 def load_script() -> ModuleType:
     """The module scripts/kafka.py; skips the test where Kafka can't be started, fails it under CI."""
     if "kafka_script" not in sys.modules:
+        sys.path.insert(0, str(SCRIPT.parent))  # It stands on a module beside it, as when it is run.
         spec = importlib.util.spec_from_file_location("kafka_script", SCRIPT)
         assert spec is not None
         assert spec.loader is not None
