@@ -20,13 +20,12 @@ from gateway.sender import Sender
 from gateway.session import Code, Route, Session
 from gateway.subscriptions import Subscriptions, is_pattern
 from headwater.batch import DeviceStatus
-from headwater.names import mqtt_topic, shard_of
+from headwater.names import mqtt_topic
 from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_topic import Verb
 
 CLIENT_ID_CHARS_MAX = 128
 CONFIG_MAX_BYTES = 65_536
-_RETAINED_LEAVES = frozenset({"status", "config"})
 _WILL_LEAVES = frozenset({"status", Verb.NDEATH, Verb.STATE})
 _SUBACK = mqtt5.SubAckReasonCode
 _UNSUBACK = mqtt5.UnsubAckReasonCode
@@ -187,27 +186,19 @@ class Broker(Intake):
 
     # Messages.
 
-    def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
-        """A configuration or a command: passed on at once; a retained configuration also goes to the registry."""
-        device_topic = route.device_topic
-        assert device_topic is not None
-        retain = packet.flags & RETAIN != 0 and device_topic.leaf in _RETAINED_LEAVES
-        fits = len(packet.payload) <= CONFIG_MAX_BYTES
-        qos = (packet.flags & QOS) >> 1
-        kept = fits and self._retain_and_route(route.mqtt_topic, packet.payload, qos, retain=retain)
-        self.counters["orders" if kept else "orders_refused"] += 1
-        if retain and kept:
-            shard = shard_of(device_topic.site, device_topic.device, self._partitions)
-            key = f"{device_topic.site}/{device_topic.device}/config".encode()
-            self.notes.append(Note(shard, (key, packet.payload), session, ticket))
-        else:
-            self._settle(session, ticket)
-
-    def _pass_on(self, session: Sender, route: Route, packet: Publish, ticket: int, *, retain: bool) -> None:
+    def _pass_on(
+        self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int, *, retain: bool  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        """Hands it to others at once; a retained configuration also goes to the registry."""
         fits, qos = len(packet.payload) <= CONFIG_MAX_BYTES, (packet.flags & QOS) >> 1
         kept = fits and self._retain_and_route(route.mqtt_topic, packet.payload, qos, retain=retain)
         self.counters["orders" if kept else "orders_refused"] += 1
-        self._settle(session, ticket)
+        device_topic = route.device_topic
+        if kept and retain and device_topic is not None:
+            key = f"{device_topic.site}/{device_topic.device}/config".encode()
+            self.notes.append(Note(route.shard, (key, packet.payload), session, ticket))
+        else:
+            self._settle(session, ticket)
 
     def _settle(self, session: Sender, ticket: int) -> None:
         """Acknowledges what leaves nothing for the log."""

@@ -89,7 +89,8 @@ class Intake:
         elif leaf == "status":
             self._take_status(session, route, payload, retain=flags & RETAIN != 0, ticket=ticket, now_us=now_us)
         else:
-            self._take_order(session, route, packet, ticket)
+            retain = flags & RETAIN != 0 and leaf == "config"
+            self._pass_on(session, route, packet, ticket, now_us, retain=retain)
 
     def _hear(self, session: Sender, route: Route, device_topic: DeviceTopic, now_us: int) -> None:
         """The first data of a device on a session: a foreign one is online from here on."""
@@ -210,7 +211,8 @@ class Intake:
         assert self.sparkplug is not None
         assert topic is not None
         if topic.verb is Verb.STATE or topic.verb.is_command:
-            self._pass_on(session, route, packet, ticket, retain=flags & RETAIN != 0 and topic.verb is Verb.STATE)
+            retain = flags & RETAIN != 0 and topic.verb is Verb.STATE
+            self._pass_on(session, route, packet, ticket, now_us, retain=retain)
             return
         origin = Origin(session, ticket, route.mqtt_topic, packet.payload, flags & DUPLICATE != 0)
         self._take_from_host(self.sparkplug.take(topic, origin, now_us))
@@ -237,14 +239,13 @@ class Intake:
 
     # What a server does beside; for whoever only takes in, nothing.
 
-    def _pass_on(self, session: Sender, route: Route, packet: Publish, ticket: int, *, retain: bool) -> None:  # noqa: ARG002
-        """Sparkplug's commands and states of other hosts: a broker between them and the nodes hands them on itself."""
-        detail = "commands and states are not for the gateway"
-        self._refuse(session, Route(route.mqtt_topic, None, 0, DeadLetterReason.TOPIC, detail), packet, ticket, 0)
-
-    def _take_order(self, session: Sender, route: Route, packet: Publish, ticket: int) -> None:
-        """A configuration or a command of an operator came; only a server of MQTT has operators."""
-        raise NotImplementedError
+    def _pass_on(
+        self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int, *, retain: bool  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        """A configuration, a command or a host's state came: a broker between us and the devices hands them on itself."""
+        detail = "configurations, commands and states are not for the gateway"
+        refused = Route(route.mqtt_topic, None, route.shard, DeadLetterReason.TOPIC, detail)
+        self._refuse(session, refused, packet, ticket, now_us)
 
     def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:  # noqa: ARG002
         """Keeps a message and hands it to others; False if there is no room for it."""

@@ -77,6 +77,11 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     sqlite.close()
 
 
+# A store of series keeps points and overwrites them: which frame they came in is the business of the processor's
+# frontier, and revisions of a window come in order, also again after a crash.
+keeping_frames = pytest.mark.parametrize("kept", ["memory", "sqlite"], indirect=True)
+
+
 def window(revision: int, mean: float, time_us: int = T0_US) -> PointTable:
     tags = {name: tag_column([name]) for name in ("site", "device", "metric", "window")}
     fields = {"mean": np.array([mean]), "revision": np.array([revision])}
@@ -112,11 +117,8 @@ def test_the_same_write_again_changes_nothing(kept: Kept) -> None:
     assert kept.contents() == before
 
 
+@keeping_frames
 def test_a_frame_with_a_known_identity_keeps_its_first_readings(kept: Kept) -> None:
-    if not kept.has_frames:
-        pytest.skip(
-            "a store of series keeps points; which frame they came in is the business of the processor's frontier"
-        )
     batch = store_writes.batch(np.random.default_rng(4), {})
     kept.store.write(StoreWrite((batch,)))
     native = {key: frame for key, frame in kept.contents()["frames"].items() if key[2] != 0}
@@ -125,11 +127,8 @@ def test_a_frame_with_a_known_identity_keeps_its_first_readings(kept: Kept) -> N
     assert {key: after[key] for key in native} == native
 
 
+@keeping_frames
 def test_a_foreign_frame_is_known_by_its_content(kept: Kept) -> None:
-    if not kept.has_frames:
-        pytest.skip(
-            "a store of series keeps points; which frame they came in is the business of the processor's frontier"
-        )
     batch = store_writes.batch(np.random.default_rng(5), {})
     foreign = replace(batch, epoch=np.zeros_like(batch.epoch), seq=np.zeros_like(batch.seq))
     other = replace(foreign, value=foreign.value + 1)
@@ -147,9 +146,8 @@ def test_a_higher_revision_of_a_window_replaces_a_lower_one(kept: Kept) -> None:
     assert fields == {"mean": 30.0, "revision": 2}
 
 
+@keeping_frames
 def test_a_lower_revision_of_a_window_never_replaces_a_higher_one(kept: Kept) -> None:
-    if not kept.has_frames:
-        pytest.skip("InfluxDB overwrites; revisions come in order, and again in order after a crash")
     for revision, mean in ((1, 10.0), (2, 20.0), (0, 0.0), (1, 11.0)):
         kept.store.write(StoreWrite(tables=(window(revision, mean),)))
     (fields,) = kept.contents()["points"]["window"].values()
@@ -195,11 +193,8 @@ def test_a_position_never_goes_back(kept: Kept) -> None:
     assert kept.contents()["positions"] == {("log", "headwater.readings", 2): 9}
 
 
+@keeping_frames
 def test_a_seq_beyond_forty_bits_keeps_its_identity(kept: Kept) -> None:
-    if not kept.has_frames:
-        pytest.skip(
-            "a store of series keeps points; which frame they came in is the business of the processor's frontier"
-        )
     batch = store_writes.batch(np.random.default_rng(8), {}, seq_base=(1 << 62))
     kept.store.write(StoreWrite((batch,)))
     kept.store.write(StoreWrite((batch,)))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.identity import Identity
 from gateway.intake import Intake
 from gateway.session import Code
 from gateway.stage import Stage
@@ -269,6 +270,16 @@ def test_acks_go_out_retained_unless_the_broker_keeps_nothing() -> None:
         (packet,) = line.got()
         assert isinstance(packet, mqtt5.PublishPacket)
         assert (packet.topic, packet.retain, packet.qos) == ("hw/1/n/d/ack", is_available, mqtt5.QoS.AT_MOST_ONCE)
+
+
+@pytest.mark.parametrize("leaf", ["config", "command"])
+def test_an_order_of_an_operator_is_not_for_a_gateway_that_only_listens(leaf: str) -> None:
+    line = Line()
+    line.subscription.identity = Identity("desk", (("*", "*"),), is_operator=True)
+    line.answer(publish(f"hw/1/north/pump-1/{leaf}", b"{}"))
+    (letter,) = line.letters()
+    assert (letter.reason, letter.at_us) == (DeadLetterReason.TOPIC, NOW_US)
+    assert [note.ticket for note in line.intake.notes] == [0], "the letter answers for the message"
 
 
 def test_sparkplug_nodes_are_asked_for_and_may_be_refused() -> None:
