@@ -163,6 +163,12 @@ def test_modules_and_functions_are_small(name: str) -> None:
             assert size <= LINES_PER_FUNCTION_MAX, f"{name}.{node.name} has {size} lines"
 
 
+def test_scripts_tests_and_benchmarks_are_small() -> None:
+    paths = [path for folder in ("scripts", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    sizes = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert {path: lines for path, lines in sizes.items() if lines > LINES_PER_MODULE_MAX} == {}
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_broad_excepts_stand_only_in_host_loops_and_never_swallow(name: str) -> None:
     for node in ast.walk(modules()[name][1]):
