@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from headwater.batch import Batch
+from headwater.frame import Int64
 from headwater.task import StepCounters
 
 LATENCIES_MAX = 8192
@@ -42,15 +43,21 @@ class Load:
         for name, value in asdict(counters).items():
             self._sums[name] += value
 
-    def stored(self, batch: Batch, now_us: int) -> None:
-        """Notes when frames became durable in the store; what a frame held of the past says nothing of latency."""
+    def stored(self, batch: Batch, now_us: int) -> tuple[Int64, Int64]:
+        """Notes when frames became durable in the store; what a frame held of the past says nothing of latency.
+
+        Returns the latencies in µs of its live frames from their newest reading on, and of all from their receipt on.
+        """
+        from_event, from_receipt = np.empty(0, np.int64), now_us - batch.received_us
         filled = np.flatnonzero(np.diff(batch.reading_start))
         if len(filled):
             newest_us = np.maximum.reduceat(batch.time_us, batch.reading_start[filled])
             is_live = batch.created_us[filled] - newest_us <= LIVE_US
-            self._from_event = np.concatenate([self._from_event, now_us - newest_us[is_live]])[-LATENCIES_MAX:]
-        self._from_receipt = np.concatenate([self._from_receipt, now_us - batch.received_us])[-LATENCIES_MAX:]
+            from_event = now_us - newest_us[is_live]
+            self._from_event = np.concatenate([self._from_event, from_event])[-LATENCIES_MAX:]
+        self._from_receipt = np.concatenate([self._from_receipt, from_receipt])[-LATENCIES_MAX:]
         self._lag_us = now_us - batch.made_us
+        return from_event, from_receipt
 
     def counters(self) -> dict[str, Any]:
         """Sums and percentiles, plain numbers."""

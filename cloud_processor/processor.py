@@ -15,6 +15,7 @@ from typing import Any
 from cloud_processor.gathered import Gathered
 from cloud_processor.host_alerts import log_replaced, log_trimmed
 from cloud_processor.host_loop import run_host
+from cloud_processor.host_rows import CHECKPOINTS, LOG, STORE, HostRows
 from cloud_processor.load import Load
 from cloud_processor.settings import ProcessorSettings
 from cloud_processor.topology import build_task
@@ -37,8 +38,9 @@ class Processor:
         log: where records come from.
         store: where rows go.
         checkpoints: where state is saved; loaded at once.
-        clock: for pauses, checkpoint intervals and latencies, never for rows.
-        instance: names this processor in its own alerts.
+        clock: for pauses, checkpoint intervals and latencies, never for rows that come from the log.
+        instance: names this processor in its own alerts and rows.
+        tell_every_us: time between rows about itself, which no replay gives again (`cloud_processor.host_rows`); 0 for none.
 
     Raises:
         SettingsError: there are checkpoints of other shards than the settings tell.
@@ -52,6 +54,8 @@ class Processor:
         checkpoints: Checkpoints,
         clock: Clock,
         instance: str = "processor",
+        *,
+        tell_every_us: int = 0,
     ) -> None:
         self._settings = settings
         self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
@@ -60,6 +64,7 @@ class Processor:
         self._pending: StoreWrite | None = None
         self._pending_size = Gathered()
         self._load = Load(clock.monotonic_us())
+        self._rows = HostRows(instance, settings.shards, every_us=tell_every_us, started_us=clock.monotonic_us())
         self._is_dirty = False
         self._turn = 0
         self._incarnation = ""
@@ -88,6 +93,7 @@ class Processor:
         Raises:
             ConnectError: a peer is away; nothing is lost, call again.
         """
+        self._rows.tell(self._clock, self._behind)
         if self._pending is None:
             self._gather()
         records = self._flush()
@@ -104,25 +110,50 @@ class Processor:
             shard: pack(CHECKPOINT_VERSION, {"incarnation": self._incarnation, "task": task.snapshot()})
             for shard, task in self._tasks.items()
         }
-        self._checkpoints.save(states)
+        with self._rows.attempt(CHECKPOINTS):
+            self._checkpoints.save(states)
         self._is_dirty = False
         self._load.saved_us = self._clock.monotonic_us()
         self._load.checkpoints += 1
         self._load.checkpoint_bytes = sum(map(len, states.values()))
 
     def counters(self) -> dict[str, Any]:
-        """Our own counters since the start, lag and latencies; of this run of the process, not of the data."""
-        ends = {}
-        for shard, task in self._tasks.items():
-            try:
-                ends[shard] = max(self._log.end(log_topics.READINGS, shard) - task.position, 0)
-            except ConnectError:
-                self._load.errors += 1
-        return self._load.counters() | {"lag_records": sum(ends.values())}
+        """Our own counters since the start, lag and latencies; of this run of the process, not of the data.
+
+        `lag_records` is not among them while the log is away.
+        """
+        try:
+            lag = {"lag_records": self._behind()}
+        except ConnectError:
+            lag = {}
+            self._load.errors += 1
+        return self._load.counters() | lag
+
+    def _behind(self) -> int:
+        """How many records of the log are not yet in the store."""
+        stepped = 0 if self._pending is None else self._pending_size.records
+        ends = {shard: self._log.end(log_topics.READINGS, shard) for shard in self._tasks}
+        return stepped + sum(max(ends[shard] - task.position, 0) for shard, task in self._tasks.items())
 
     def _gather(self) -> None:
-        """Reads and steps records of its shards in turn until a write is full."""
-        settings, found = self._settings, Gathered()
+        """Gathers a write: rows about itself that wait, and records of its shards until it is full."""
+        found = Gathered(tables=self._rows.take())
+        try:
+            with self._rows.attempt(LOG):
+                self._read(found)
+        except ConnectError:
+            # What was stepped before must reach the store: its task has moved on and won't step it again.
+            if found.is_empty:
+                raise
+        self._pending_size = found
+        if found.records:
+            self._is_dirty = True
+        if not found.is_empty:
+            self._pending = found.write()
+
+    def _read(self, found: Gathered) -> None:
+        """Reads and steps records of its shards in turn."""
+        settings = self._settings
         incarnation = self._log.incarnation
         if incarnation != self._incarnation:
             self._begin_log(incarnation, found)
@@ -133,13 +164,7 @@ class Processor:
                 break
             self._turn = (self._turn + 1) % len(shards)
             task = self._tasks[shard]
-            try:
-                records = self._log.read(log_topics.READINGS, shard, task.position, left)
-            except ConnectError:
-                # What was stepped before must reach the store: its task has moved on and won't step it again.
-                if not found.is_empty:
-                    break
-                raise
+            records = self._log.read(log_topics.READINGS, shard, task.position, left)
             if records and records[0].offset > task.position:
                 found.tables.append(log_trimmed(self._instance, shard, task.position, records[0]))
                 _log.error("shard %d: records %d..%d were trimmed unread", shard, task.position, records[0].offset - 1)
@@ -150,28 +175,27 @@ class Processor:
                 self._load.made_us = max(self._load.made_us, stepped.made_us)
                 if found.readings >= settings.readings_max:
                     break
-        self._pending_size = found
-        if not found.is_empty:
-            self._is_dirty = True
-            self._pending = found.write()
 
     def _begin_log(self, incarnation: str, found: Gathered) -> None:
         """Begins at the start of a log that is not the one of the checkpoint; frontiers and state stay."""
+        starts = {shard: self._log.start(log_topics.READINGS, shard) for shard in self._tasks}
         if self._incarnation:
             _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
             found.tables.append(log_replaced(self._instance, self._clock.now_us(), self._incarnation, incarnation))
+            self._is_dirty = True
         for shard, task in self._tasks.items():
-            task.position = self._log.start(log_topics.READINGS, shard)
+            task.position = starts[shard]
         self._incarnation = incarnation
 
     def _flush(self) -> int:
         """Writes what is pending; returns how many records that were."""
         if self._pending is None:
             return 0
-        self._store.write(self._pending)
+        with self._rows.attempt(STORE):
+            self._store.write(self._pending)
         now_us = self._clock.now_us()
         for batch in self._pending.telemetry:
-            self._load.stored(batch, now_us)
+            self._rows.stored(*self._load.stored(batch, now_us))
         self._pending = None
         self._load.records += self._pending_size.records
         return self._pending_size.records

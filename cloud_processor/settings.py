@@ -59,7 +59,10 @@ class ProcessorSettings(Table):
         description="Report the twin this often, and at once when its state changes.",
     )
     pipeline_every_us: DurationUs = Field(
-        10_000_000, gt=0, alias="pipeline_every", description="Time between rows of the measurement pipeline."
+        10_000_000,
+        gt=0,
+        alias="pipeline_every",
+        description="Time between rows of the measurement pipeline, of shards and of the host itself.",
     )
     offline_alert_us: DurationUs = Field(
         120_000_000, ge=0, alias="offline_alert", description="Alert when a device has been offline for so long."

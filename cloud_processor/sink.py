@@ -13,6 +13,7 @@ from typing import Any
 
 from cloud_processor.gathered import Gathered
 from cloud_processor.host_loop import run_host
+from cloud_processor.host_rows import CHECKPOINTS, LOG, STORE, HostRows
 from cloud_processor.load import Load
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
@@ -46,6 +47,10 @@ class _Partition:
         self.history, self.applied = history, mark
         return True
 
+    def position(self, incarnation: str) -> int:
+        """Returns up to where the readings of a log were applied; 0 if those were another log's."""
+        return self.applied[0] if incarnation in self.history[1:] else 0
+
 
 class Sink:
     """Writes the results of a job to a store, in one thread; a peer of `cloud_processor.processor.Processor`.
@@ -55,14 +60,22 @@ class Sink:
         log: where results come from.
         store: where rows go.
         checkpoints: where it keeps how far it read; loaded at once.
-        clock: for pauses, checkpoint intervals and latencies, never for rows.
+        clock: for pauses, checkpoint intervals and latencies, never for rows that come from the log.
+        tell_every_us: time between rows about itself, which no replay gives again (`cloud_processor.host_rows`); 0 for none.
 
     Raises:
         SettingsError: there are checkpoints of other partitions than the settings tell.
     """
 
     def __init__(
-        self, settings: ProcessorSettings, log: Log, store: Store, checkpoints: Checkpoints, clock: Clock
+        self,
+        settings: ProcessorSettings,
+        log: Log,
+        store: Store,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        *,
+        tell_every_us: int = 0,
     ) -> None:
         self._settings = settings
         self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
@@ -70,6 +83,7 @@ class Sink:
         self._pending: StoreWrite | None = None
         self._pending_records = 0
         self._load = Load(clock.monotonic_us())
+        self._rows = HostRows("sink", settings.shards, every_us=tell_every_us, started_us=clock.monotonic_us())
         self._is_dirty = False
         self._turn = 0
         self._incarnation = ""
@@ -96,6 +110,7 @@ class Sink:
         Raises:
             ConnectError: a peer is away; nothing is lost, call again.
         """
+        self._rows.tell(self._clock, self._behind)
         if self._pending is None:
             self._gather()
         records = self._flush()
@@ -121,59 +136,77 @@ class Sink:
             )
             for number, partition in self._partitions.items()
         }
-        self._checkpoints.save(states)
+        with self._rows.attempt(CHECKPOINTS):
+            self._checkpoints.save(states)
         self._is_dirty = False
         self._load.saved_us = self._clock.monotonic_us()
         self._load.checkpoints += 1
         self._load.checkpoint_bytes = sum(map(len, states.values()))
 
     def counters(self) -> dict[str, Any]:
-        """Our own counters since the start, lag and latencies; `results_repeated` were passed over."""
-        lag = 0
+        """Our own counters since the start, lag and latencies; `results_repeated` were passed over.
+
+        `lag_records`, results that are not yet read, is not among them while the log is away.
+        """
+        try:
+            ends = {number: self._log.end(log_topics.RESULTS, number) for number in self._partitions}
+            unread = [max(ends[number] - found.next_offset, 0) for number, found in self._partitions.items()]
+            lag = {"lag_records": sum(unread)}
+        except ConnectError:
+            lag = {}
+            self._load.errors += 1
+        return self._load.counters() | lag | {"results_repeated": self._results_repeated}
+
+    def _behind(self) -> int:
+        """How many records of readings have not come as far as the store, the job's own backlog included."""
+        behind = 0 if self._pending is None else self._pending_records
         for number, partition in self._partitions.items():
-            try:
-                lag += max(self._log.end(log_topics.RESULTS, number) - partition.next_offset, 0)
-            except ConnectError:
-                self._load.errors += 1
-        return self._load.counters() | {"lag_records": lag, "results_repeated": self._results_repeated}
+            first, end = (ask(log_topics.READINGS, number) for ask in (self._log.start, self._log.end))
+            behind += max(end - max(partition.position(self._incarnation), first), 0)
+        return behind
 
     def _gather(self) -> None:
-        """Reads records of all partitions in turn until a write is full."""
-        settings, found = self._settings, Gathered()
-        records_read = 0
+        """Gathers a write: rows about itself that wait, and results of all partitions until it is full."""
+        found, self._pending_records = Gathered(tables=self._rows.take()), 0
+        try:
+            with self._rows.attempt(LOG):
+                self._read(found)
+        except ConnectError:
+            # What was taken before must reach the store: its partition has moved on and won't read it again.
+            if found.is_empty and not self._pending_records:
+                raise
+        if self._pending_records:
+            self._is_dirty = True
+        if self._pending_records or not found.is_empty:
+            self._pending = found.write()
+
+    def _read(self, found: Gathered) -> None:
+        """Takes records of all partitions in turn."""
+        settings = self._settings
         incarnation = self._log.incarnation
         if incarnation != self._incarnation:
             self._begin_log(incarnation)
         numbers = list(self._partitions)
         for number in numbers[self._turn :] + numbers[: self._turn]:
-            left = settings.records_max - records_read
+            left = settings.records_max - self._pending_records
             if left <= 0 or found.readings >= settings.readings_max:
                 break
             self._turn = (self._turn + 1) % len(numbers)
             partition = self._partitions[number]
-            try:
-                records = self._log.read(log_topics.RESULTS, number, partition.next_offset, left)
-            except ConnectError:
-                # What was taken before must reach the store: its partition has moved on and won't read it again.
-                if records_read:
-                    break
-                raise
+            records = self._log.read(log_topics.RESULTS, number, partition.next_offset, left)
             for record in records:
                 self._take(partition, record, found)
-                records_read += 1
+                self._pending_records += 1
                 if found.readings >= settings.readings_max:
                     break
-        self._pending_records = records_read
-        if records_read:
-            self._is_dirty = True
-            self._pending = found.write()
 
     def _begin_log(self, incarnation: str) -> None:
         """Begins at the start of a log that is not the one of the checkpoint."""
         if self._incarnation:
             _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
+        starts = {number: self._log.start(log_topics.RESULTS, number) for number in self._partitions}
         for number, partition in self._partitions.items():
-            partition.next_offset = self._log.start(log_topics.RESULTS, number)
+            partition.next_offset = starts[number]
         self._incarnation = incarnation
 
     def _take(self, partition: _Partition, record: LogRecord, found: Gathered) -> None:
@@ -199,10 +232,11 @@ class Sink:
         """Writes what is pending; returns how many records that were."""
         if self._pending is None:
             return 0
-        self._store.write(self._pending)
+        with self._rows.attempt(STORE):
+            self._store.write(self._pending)
         now_us = self._clock.now_us()
         for batch in self._pending.telemetry:
-            self._load.stored(batch, now_us)
+            self._rows.stored(*self._load.stored(batch, now_us))
         self._pending = None
         self._load.records += self._pending_records
         return self._pending_records

@@ -75,10 +75,11 @@ class Pipeline:
         self.reader, self._frontiers = reader, frontiers
         self.gateway = Gateway(gateway, self.log, self.clock, self._frontiers)
         self.processor: Processor | Sink
+        ports, every_us = (self.log, self.store, self.checkpoints, self.clock), processor.pipeline_every_us
         if is_sink:
-            self.processor = Sink(processor, self.log, self.store, self.checkpoints, self.clock)
+            self.processor = Sink(processor, *ports, tell_every_us=every_us)
         else:
-            self.processor = Processor(processor, self.log, self.store, self.checkpoints, self.clock, "embedded")
+            self.processor = Processor(processor, *ports, "embedded", tell_every_us=every_us)
         self.loop = LoopThread("gateway")
         self._log_keep_us = log_keep_us
         self._stop = threading.Event()

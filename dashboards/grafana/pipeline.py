@@ -9,9 +9,13 @@ from dashboards.grafana.screen import PIPELINE_UID, TO_DEVICE, Screen, Section, 
 
 _DELAY = Look(unit="s", decimals=1, low=0, steps=((None, GREEN), (30, ORANGE), (60, RED)), nothing="nothing flows")
 _RATE = Look(unit="short", low=0, nothing="nothing flows")
+_LATENCY = Look(unit="ms", low=0, nothing="nothing was stored")
+_LOG, _STORE, _END_TO_END = "\"stage\" = 'log'", "\"stage\" = 'store'", "\"stage\" = 'end-to-end'"
+_PEERS = '"stage" =~ /^(log|store|checkpoints)$/'
 _ACCOUNT = (
     "**assigned = stored + dead-lettered + declared gap + in flight, unknown = 0.** "
-    "Rates are what the processor took from each shard; *unknown* and *backlog* are told by devices."
+    "Rates are what the processor took from each shard; *unknown* and *backlog* are told by devices; lag, latencies and "
+    "errors by the process that writes the store."
 )
 
 
@@ -42,8 +46,28 @@ def screen() -> Screen:
                 ),
             ),
             Section(
+                "How far behind",
+                (
+                    _lag(),
+                    _latency(
+                        "Latency, sensor to store",
+                        "From the newest reading of a frame until it was in the store: the worst interval's quantiles of frames.",
+                        _END_TO_END,
+                    ),
+                    _latency(
+                        "Latency, gateway to store",
+                        "From a frame's receipt until it was in the store: the worst interval's quantiles of frames.",
+                        _STORE,
+                    ),
+                ),
+            ),
+            Section(
                 "What did not go straight through",
                 (
+                    _attempts(
+                        "Errors", "How often log, store or checkpoints were away when the host needed them.", "errors"
+                    ),
+                    _attempts("Retries", "How often that was tried again.", "retries"),
                     _counts("Dead letters", "What could not be admitted, per interval.", "dead_letters"),
                     _counts("Late readings", "Readings behind their device's watermark, per interval.", "late"),
                 ),
@@ -113,6 +137,47 @@ def _delay() -> Panel:
         [series(text, "$tag_instance", "delay")],
         _DELAY,
         interval="10s",
+    )
+
+
+def _lag() -> Panel:
+    text = (
+        f'SELECT max("lag") AS "lag" FROM "pipeline" {where(INSTANCE, _LOG)} '
+        'GROUP BY time($__interval), "instance" fill(null)'
+    )
+    return panels.chart(
+        "Lag of the log",
+        "Records of the log whose readings are not yet in the store.",
+        [series(text, "$tag_instance", "lag")],
+        Look(unit="short", decimals=0, low=0, nothing="no host tells"),
+        interval="10s",
+        width=24,
+    )
+
+
+def _latency(title: str, about: str, stage: str) -> Panel:
+    text = (
+        'SELECT max("p50_ms") AS "p50", max("p95_ms") AS "p95", max("p99_ms") AS "p99" '
+        f'FROM "pipeline" {where(INSTANCE, stage)} GROUP BY time($__interval), "instance" fill(null)'
+    )
+    return panels.chart(
+        title, about, [series(text, "$tag_instance $col", "p50", "p95", "p99")], _LATENCY, interval="10s"
+    )
+
+
+def _attempts(title: str, about: str, field: str) -> Panel:
+    text = (
+        f'SELECT sum("{field}") AS "{field}" FROM "pipeline" {where(INSTANCE, _PEERS)} '
+        'GROUP BY time($__interval), "stage", "instance" fill(0)'
+    )
+    return panels.chart(
+        title,
+        about,
+        [series(text, "$tag_stage ($tag_instance)", field)],
+        COUNT,
+        interval="30s",
+        bars=True,
+        calcs=("sum",),
     )
 
 

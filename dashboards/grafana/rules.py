@@ -104,6 +104,14 @@ RULES = (
         (PIPELINE_UID, "Watermark delay"),
     ),
     Rule(
+        "headwater-lag-grows", "Lag grows",
+        _grouped('difference(min("lag")) AS "growth"', "pipeline", "instance", conditions="\"stage\" = 'log' AND "),
+        300, "sum", ("gt", 10), "10m", "warning",
+        f"The log grows faster than {_INSTANCE} stores it: {_VALUE} records more than five minutes ago.",
+        "Look whether the store answers, and at the load of the processor; `headwater doctor` names the slow hop.",
+        (PIPELINE_UID, "Lag of the log"),
+    ),
+    Rule(
         "headwater-dead-letters", "Dead letters",
         _grouped('sum("dead_letters") AS "dead_letters"', "pipeline", "instance"),
         300, "sum", ("gt", 0), "0s", "warning",

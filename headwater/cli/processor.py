@@ -58,10 +58,11 @@ def _process(
     log = open_log_reader(tables, settings.partitions)
     store, checkpoints = open_store(tables, is_sink=is_sink)
     processor: Processor | Sink
+    every_us = settings.pipeline_every_us
     if is_sink:
-        processor = Sink(settings, log, store, checkpoints, clock)
+        processor = Sink(settings, log, store, checkpoints, clock, tell_every_us=every_us)
     else:
-        processor = Processor(settings, log, store, checkpoints, clock, "processor")
+        processor = Processor(settings, log, store, checkpoints, clock, "processor", tell_every_us=every_us)
     say(f"{name}: log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)
     keeper.start()

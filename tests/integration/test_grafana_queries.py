@@ -25,6 +25,7 @@ from headwater.cli.engines import open_points, open_reader, open_store
 from headwater.cli.influx_settings import InfluxSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
+from headwater.instant import US_PER_S
 from headwater.io.clock_system import SystemClock
 from headwater.io.log_memory import MemoryLog
 from headwater.settings import Table
@@ -76,10 +77,12 @@ def fill(log: MemoryLog, pipeline: PipelineSettings) -> dict[str, Table]:
     settings: dict[str, Table] = {"pipeline": pipeline, "influx": InfluxSettings()}
     store, checkpoints = open_store(settings)
     with closing(store), closing(checkpoints):
-        own = ProcessorSettings(partitions=PARTITIONS, health_baseline=30)
-        processor = Processor(own, log, store, checkpoints, ManualClock(START_US))
+        # As if it ran with the plant: what two shards append in 20 s, every 20 s.
+        own, clock = ProcessorSettings(partitions=PARTITIONS, health_baseline=30, records_max=4), ManualClock(START_US)
+        processor = Processor(own, log, store, checkpoints, clock, tell_every_us=own.pipeline_every_us)
+        clock.advance(20 * US_PER_S)
         while processor.step_once():
-            pass
+            clock.advance(20 * US_PER_S)
     return settings
 
 
@@ -192,6 +195,7 @@ def fires(rule: dict[str, Any], value: float) -> bool:
         ("Dead letters", [{"instance": "shard-0"}]),
         ("Unknown frames", []),
         ("Pipeline silent", []),
+        ("Lag grows", []),
     ],
 )
 def test_a_rule_fires_for_what_happened_and_for_nothing_else(
@@ -200,6 +204,26 @@ def test_a_rule_fires_for_what_happened_and_for_nothing_else(
     rule = next(rule for rule in RULES if rule["title"] == title)
     series = influxdb.ask(filled(rule["data"][0]["model"]["query"], {}))
     assert [one["tags"] for one in series if fires(rule, reduced(rule, one))] == labels
+
+
+def test_the_rule_of_lag_fires_where_it_grows_and_not_where_it_swings(influxdb: Database) -> None:
+    rule = next(rule for rule in RULES if rule["title"] == "Lag grows")
+    http("POST", f"{influxdb.url}/query", urllib.parse.urlencode({"q": 'CREATE DATABASE "lags"'}).encode())
+    shapes = {
+        "grows": range(0, 3_000, 100),
+        "swings": [0, 8, 3] * 10,
+        "stays": [700] * 30,
+        "shrinks": range(900, 0, -30),
+    }
+    lines = [
+        f"pipeline,stage=log,instance={name} lag={lag}i {(START_US + number * 10 * US_PER_S) * 1_000}"
+        for name, lags in shapes.items()
+        for number, lag in enumerate(lags)
+    ]
+    assert http("POST", f"{influxdb.url}/write?db=lags", "\n".join(lines).encode())[0] == 204
+    series = Database(influxdb.url, "lags").ask(filled(rule["data"][0]["model"]["query"], {}))
+    assert {one["tags"]["instance"] for one in series} == shapes.keys()
+    assert [one["tags"]["instance"] for one in series if fires(rule, reduced(rule, one))] == ["grows"]
 
 
 def test_several_values_and_names_with_special_signs_are_taken_literally(influxdb: Database) -> None:

@@ -113,6 +113,12 @@ def embedded(settings: ProcessorSettings, log: MemoryLog) -> tuple:
     return content(store)
 
 
+def stopped() -> threading.Event:
+    stop = threading.Event()
+    stop.set()
+    return stop
+
+
 def drain(sink: Sink) -> None:
     while sink.step_once():
         pass
@@ -260,11 +266,39 @@ def test_a_store_that_is_away_gets_the_same_write_again_and_a_sink_goes_on_where
     sink = sink_on(log, store, drawer)
     with pytest.raises(ConnectError):
         sink.step_once()
-    stop = threading.Event()
-    stop.set()
-    sink.run(stop)
+    sink.run(stopped())
     assert content(store) == embedded(SETTINGS, log)
     assert sink_on(log, store, drawer).step_once() == 0
+
+
+def test_a_sink_tells_how_many_readings_are_not_yet_stored_wherever_they_wait() -> None:
+    log, store, clock = recorded(14), MemoryStore(), ManualClock(0)
+    engine, every_us = Engine(SETTINGS, log), 10_000_000
+    sink = Sink(SETTINGS, log, store, Drawer(), clock, tell_every_us=every_us)
+    ends = [log.end(log_topics.READINGS, shard) for shard in range(2)]
+    done = (0, 0), (3, 1), tuple(ends)
+    for goal in done:
+        for shard, count in enumerate(goal):
+            while engine.offsets[shard] < count:
+                engine.advance(shard)
+        drain(sink)
+        clock.advance(every_us)
+        sink.step_once()
+    told = {key: fields for key, fields in store.points["pipeline"].items() if key[1] == "sink"}
+    assert [fields["lag"] for (stage, _, _), fields in told.items() if stage == "log"] == [sum(ends), sum(ends) - 4, 0]
+    assert [("p50_ms" in fields) for (stage, _, _), fields in told.items() if stage == "store"] == [False, True, True]
+    # A sink that starts again knows from its checkpoint; one on another log has everything before it.
+    other = MemoryLog("b2")
+    other.append([LogRecord(log_topics.READINGS, 0, b"", b"no arrow", 0)])
+    drawer = Drawer()
+    sink_on(log, MemoryStore(), drawer).run(stopped())
+    for restarted, lag in ((log, 0), (other, 1)):
+        kept = MemoryStore()
+        again = Sink(SETTINGS, restarted, kept, drawer, again_clock := ManualClock(0), tell_every_us=1)
+        again.step_once()
+        again_clock.advance(1)
+        again.step_once()
+        assert {fields.get("lag") for key, fields in kept.points["pipeline"].items() if key[0] == "log"} == {lag}
 
 
 def test_large_results_are_cut_and_stored_whole_whichever_part_a_kill_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
