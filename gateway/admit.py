@@ -5,7 +5,8 @@
     notes ─ presence, refusals, ────┘                      ├─▶ headwater.events
                                                            └─▶ headwater.devices
 
-Pure: the same group and time give the same records. All of them go into one atomic append.
+Pure: the same group and time give the same records. All of them go into one atomic append; where the log refuses one
+as too large, into several that are smaller.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from gateway.events import event_records
 from gateway.foreign_json import RecentContent, read_json
 from gateway.inbound import Foreign, Inbound
 from gateway.letters import LetterBook, bundle, letter_record, shortened
+from gateway.pieces import Origins, halves
 from headwater import log_topics
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.batch_arrow import Compression, batch_to_arrow
@@ -61,7 +63,8 @@ class Admission:
     """Admits groups; keeps what is needed across them (recent JSON, latest event times, letter budgets).
 
     Attributes:
-        counters: frames, readings, foreign_frames, foreign_duplicates, batches, record_bytes.
+        counters: frames, readings, foreign_frames, foreign_duplicates, batches, record_bytes. What was admitted and
+            then refused by the log counts here and among the dead letters.
         letters: dead letters by reason.
     """
 
@@ -115,6 +118,60 @@ class Admission:
             ]
         if records:
             yield Admitted(records, batches)
+
+    def smaller(self, refused: Admitted, origins: Origins, why: str, now_us: int) -> list[Admitted]:
+        """Returns what the log refused as too large in smaller parts, to be appended in order; [] if there are none.
+
+        Fewer records, or of one batch fewer frames. A frame alone becomes a dead letter, and so does an event or an
+        entry of the registry; a dead letter loses half of its bytes.
+        """
+        records, batches = refused.records, refused.batches
+        if len(records) > 1:
+            at = len(records) // 2
+            before = sum(record.log_topic == log_topics.READINGS for record in records[:at])
+            return [Admitted(records[:at], batches[:before]), Admitted(records[at:], batches[before:])]
+        (record,) = records
+        if record.log_topic == log_topics.DEAD_LETTERS:
+            if not record.value:
+                return []
+            headers = {**record.headers, "bytes": "cut: the log takes no more"}
+            return [Admitted([replace(record, value=record.value[: len(record.value) // 2], headers=headers)], [])]
+        detail = f"alone a record of {len(record.value)} bytes, more than the log takes: {why}"
+        if record.log_topic != log_topics.READINGS:
+            site, device, *_ = record.key.decode().split("/")
+            payload = record.value[: self._letter_max_bytes]
+            letter = DeadLetter(
+                now_us, DeadLetterReason.TOO_LARGE, "gateway", record.log_topic, detail, site, device, payload=payload
+            )
+            return [self._letter_alone(record.partition, letter, now_us)]
+        (batch,) = batches
+        pieces = halves(batch)
+        if pieces or not len(batch):
+            return [Admitted([self._reading_record(piece)], [piece]) for piece in pieces]
+        where, payload = origins.of(batch)
+        site, device = batch.devices[batch.device[0]]
+        letter = DeadLetter(
+            now_us,
+            DeadLetterReason.TOO_LARGE,
+            "gateway",
+            where or f"{site}/{device}",
+            detail,
+            site,
+            device,
+            int(batch.epoch[0]),
+            int(batch.seq[0]),
+            batch.reading_count,
+            payload[: self._letter_max_bytes],
+        )
+        return [self._letter_alone(batch.shard, letter, now_us)]
+
+    def _letter_alone(self, shard: int, letter: DeadLetter, now_us: int) -> Admitted:
+        """Makes a dead letter durable by a batch of its own, which ends its frame's journey, and its record."""
+        empty = batch_from_frames([], shard=shard, made_us=now_us)
+        batch = replace(empty, dead_letters=(shortened(letter),))
+        whole, bare = self.letters.admit([letter])
+        letters = [letter_record(one, self._partitions) for one in whole] + bundle(bare, self._partitions)
+        return Admitted([self._reading_record(batch), *letters], [batch])
 
     def _admit_shard(self, shard: int, group: Group, now_us: int) -> Iterator[tuple[Batch, list[DeadLetter]]]:
         """Gives the batches of a shard, at least one, each with the dead letters that go with it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gateway.inbound import Foreign, Inbound, Note
 from gateway.sender import Sender
+from headwater.batch import DeadLetter
 
 
 @dataclass(slots=True)
@@ -87,7 +88,8 @@ class Batcher:
             group.notes.setdefault(note.shard, []).append(note)
             if note.ticket >= 0 and note.session is not None:
                 owed.setdefault(note.session, []).append(note.ticket)
-            group.size_bytes += 256 + (len(note.what.payload) if isinstance(note.what, Foreign) else 0)
+            held = note.what.payload if isinstance(note.what, Foreign | DeadLetter) else b""
+            group.size_bytes += 256 + len(held)
         group.count += len(inbound) + len(notes)
 
     def beat(self, shards: set[int], now_us: int) -> None:

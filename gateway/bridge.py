@@ -6,8 +6,9 @@ Frontiers (what the store has) ─▶ AckBook ─▶ retained durable acks
 """
 
 import asyncio
+import itertools
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,12 +22,13 @@ from gateway.foreign_json import RecentContent
 from gateway.frontiers import FrontierBook
 from gateway.inlet import Inlet
 from gateway.inlets import make_inlet
+from gateway.pieces import Origins
 from gateway.recovery import restore_configurations, restore_frontiers
 from gateway.settings import GatewaySettings
 from headwater.batch import DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.codec_batch import Arrival, Portion, Reject, decode_portions
-from headwater.errors import ConnectError, CorruptStateError, DecodeError
+from headwater.errors import ConnectError, CorruptStateError, DecodeError, RejectedError
 from headwater.names import mqtt_topic, shard_of
 from headwater.ports import Clock, Frontiers, Log
 from headwater.reasons import DeadLetterReason
@@ -266,22 +268,26 @@ class Gateway:
     async def _write(self, group: Group) -> None:
         """Admits a group and appends it until the log takes it; only then are its messages acknowledged.
 
-        A group of ordinary size is one append. One that claims many readings is several, so that memory is bounded.
+        A group of ordinary size is one append. One that claims many readings is several, so that memory is bounded, and
+        what the log refuses as too large is appended in smaller parts; a frame that is too large alone is a dead letter.
         """
         loop = asyncio.get_running_loop()
         self._in_flight = group
         parts = self._admission.admit(group, self._clock.now_us())
-        admitted: Admitted | None = None
+        origins = Origins(group)
+        waiting: deque[Admitted] = deque()
         while True:
             try:
-                if admitted is None:
+                if not waiting:
                     # Decoded in the loop's own thread: inflating lets go of the interpreter lock at every frame, and two
                     # threads that hand it to and fro cost a fifth more CPU. A portion takes some ten milliseconds.
-                    admitted = next(parts, None)
-                    if admitted is None:
+                    waiting += itertools.islice(parts, 1)
+                    if not waiting:
                         break
-                await loop.run_in_executor(self._writer, self._log.append, admitted.records)
-            except ConnectError as error:
+                await loop.run_in_executor(self._writer, self._log.append, waiting[0].records)
+            except (ConnectError, RejectedError) as error:
+                if isinstance(error, RejectedError) and self._made_smaller(waiting, origins, error):
+                    continue
                 self._counters["append_retries"] += 1
                 if self._is_stopping:
                     # Nothing of it was acknowledged: devices send it again to whoever listens next.
@@ -292,8 +298,7 @@ class Gateway:
                 _log.warning("the log takes nothing, %d messages wait: %s", group.count, error)
                 await asyncio.sleep(self._settings.retry_us / 1e6)
                 continue
-            self._appended(admitted)
-            admitted = None
+            self._appended(waiting.popleft())
         self._in_flight = None
         self._counters["commits"] += 1
         self._counters["committed_messages"] += group.count
@@ -303,6 +308,17 @@ class Gateway:
         if self._inlet.is_full and self._batcher.size_bytes < self._settings.queue_max_bytes // 2:
             self._inlet.is_full = False
             self._inlet.resume()
+
+    def _made_smaller(self, waiting: deque[Admitted], origins: Origins, error: RejectedError) -> bool:
+        """Puts smaller parts in the place of the first one, which the log refused as too large; False if it has none."""
+        smaller = []
+        if error.reason == "size":
+            smaller = self._admission.smaller(waiting[0], origins, str(error), self._clock.now_us())
+        if smaller:
+            self._counters["append_cuts"] += 1
+            waiting.popleft()
+            waiting.extendleft(reversed(smaller))
+        return bool(smaller)
 
     def _appended(self, admitted: Admitted) -> None:
         """Notes what is in the log now."""

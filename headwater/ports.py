@@ -57,6 +57,8 @@ class Log(Protocol):
 
         Raises:
             ConnectError: the log can't be reached; nothing may be assumed, append the same again.
+            RejectedError: with the reason "size": a record is larger than the log takes. What stands before it may be
+                in the log; append smaller ones.
         """
 
     def read(self, log_topic: str, partition: int, offset: int, records_max: int) -> list[LogRecord]:

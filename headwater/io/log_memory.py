@@ -4,18 +4,24 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from headwater.errors import RejectedError
 from headwater.ports import LogRecord
 
 
 class MemoryLog:
     """Keeps records in lists; appends are all or none and offsets have no holes.
 
+    Args:
+        incarnation: the text that tells it from another.
+        record_max_bytes: larger records are refused; 0 refuses none.
+
     >>> log = MemoryLog("a1")
     >>> log.append([LogRecord("headwater.readings", 0, b"0", b"x", 5)]), log.end("headwater.readings", 0)
     ([0], 1)
     """
 
-    def __init__(self, incarnation: str = "memory") -> None:
+    def __init__(self, incarnation: str = "memory", record_max_bytes: int = 0) -> None:
+        self._record_max_bytes = record_max_bytes
         self._incarnation = incarnation
         self._lock = threading.Lock()
         self._partitions: dict[tuple[str, int], list[LogRecord]] = {}
@@ -27,7 +33,14 @@ class MemoryLog:
         return self._incarnation
 
     def append(self, records: Sequence[LogRecord]) -> list[int]:
-        """Appends in order and returns the offsets."""
+        """Appends in order and returns the offsets.
+
+        Raises:
+            RejectedError: a record is too large; nothing was appended.
+        """
+        largest = max((len(record.value) for record in records), default=0)
+        if self._record_max_bytes and largest > self._record_max_bytes:
+            raise RejectedError(f"a record of {largest} bytes, {self._record_max_bytes} are allowed", reason="size")
         offsets = []
         with self._lock:
             for record in records:

@@ -4,7 +4,7 @@ from sessions import NOW_US, Client, make_broker
 
 from gateway.batcher import Batcher
 from gateway.inbound import Inbound, Note
-from headwater.batch import DeviceStatus
+from headwater.batch import DeadLetter, DeviceStatus
 from headwater.names import DeviceTopic
 
 QUIET_US, AGE_US, EVERY_US = 5, 100, 20
@@ -45,6 +45,13 @@ def test_a_steady_stream_closes_at_its_age() -> None:
 def test_a_large_group_is_due_at_once() -> None:
     batcher = make()
     batcher.add([message(1000)], [], NOW_US)
+    assert batcher.due_in_us(NOW_US) == 0
+
+
+def test_the_bytes_of_refused_messages_count_too() -> None:
+    batcher = make()
+    batcher.add([], [Note(0, DeadLetter(NOW_US, "topic", "gateway", "t", "d", payload=bytes(800)))], NOW_US)
+    assert batcher.size_bytes > 800
     assert batcher.due_in_us(NOW_US) == 0
 
 
