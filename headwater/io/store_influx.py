@@ -3,13 +3,13 @@
     StoreWrite ─▶ lines, a list of bodies a bucket ─▶ POST, one after the other ─▶ books: one transaction, fsync
                         ▲                                  │
                         └── same bytes again ◀── no answer, 429, 5xx          4xx ─▶ halves … ─▶ dead letters
+                                      └── 5xx for minutes on the same body ─▶ halves … ─▶ a line on which it alone fails
 
 InfluxDB takes no transactions. A write that broke off half-way is written again whole, by the processor or after a
 crash from its log; a point is known by measurement, tags and time, so that changes nothing. The books come last: what
 they call stored, and so what devices are told, is in InfluxDB.
 """
 
-import re
 import threading
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
@@ -20,24 +20,31 @@ from headwater.errors import ConnectError
 from headwater.instant import US_PER_S
 from headwater.io.store_check import check_write
 from headwater.io.store_influx_http import Answer, InfluxHttp, pack, unpack
+from headwater.io.store_influx_letters import FAILING_MIN, WORDS_MAX, doomed, letter_of
 from headwater.io.store_influx_options import InfluxOptions
 from headwater.io.store_sqlite import SqliteStore
 from headwater.line_protocol import cut_lines, point_lines, telemetry_lines
+from headwater.patience import Patience
 from headwater.points import StoreWrite
 from headwater.ports import Clock
-from headwater.reasons import DeadLetterReason
 
 FAILURES_MAX = 3
 PAUSE_US = US_PER_S
 PAUSE_US_MAX = 10 * US_PER_S
+# A body on which the server failed so often and for so long is searched for lines that make it fail; where such a line
+# was found within the hour, the next is looked for sooner.
+SEARCH_FAILURES_MIN = 8
+SEARCH_AFTER_US = 300 * US_PER_S
+SEARCH_AGAIN_AFTER_US = 20 * US_PER_S
+FOUND_US_MAX = 3600 * US_PER_S
+# A line is given up when the server failed on it alone so often, and each time took another line right after.
+TRIALS = 3
+# More such lines in a body are the server's trouble and not theirs.
+FOUND_MAX = 8
+FOUND_PERCENT_MAX = 10
 
 _REFUSED = frozenset({400, 413, 422})
 _LATER = frozenset({408, 425, 429})
-_DROPPED = re.compile(r"\bdropped[= ](\d+)")
-_EXPIRED = re.compile(r"(beyond|outside) retention policy")
-_TOO_OLD = "older than what the bucket keeps"
-WORDS_MAX = 400
-_TAG = re.compile(rb",(site|device)=((?:\\.|[^, \\])*)")
 
 
 @dataclass(slots=True)
@@ -88,6 +95,9 @@ class InfluxStore:
         self._trouble = ""
         self._lock = threading.Lock()
         self._work: _Work | None = None
+        self._patience = Patience(SEARCH_FAILURES_MIN, SEARCH_AFTER_US)
+        self._found_us = -FOUND_US_MAX
+        self._taken: dict[str, bytes] = {}
         self.sent = Sent()
         self.set_aside = books.set_aside
 
@@ -105,14 +115,16 @@ class InfluxStore:
         with self._lock:
             if self._work is None or self._work.write is not write:
                 self._work = _Work(write, self._bodies(write))
+                self._patience.restart()
             work = self._work
             while work.bodies:
                 bucket, body, lines = work.bodies[0]
-                letters = self._deliver(bucket, body)
+                letters = self._deliver(bucket, body, lines)
                 self.sent.points += lines - len(letters)
                 self.sent.refused += len(letters)
                 work.letters += letters
                 work.bodies.popleft()
+                self._patience.restart()
             tables = tuple(table for table in write.tables if table.measurement != "window")
             self._books.write(replace(write, tables=tables, dead_letters=(*write.dead_letters, *work.letters)))
             self._work = None
@@ -145,29 +157,65 @@ class InfluxStore:
             for piece in cut_lines(b"".join(lines), options.lines_max, options.bytes_max)
         )
 
-    def _deliver(self, bucket: str, body: bytes) -> list[DeadLetter]:
-        """Sends a body until the server has taken all but the lines that it refuses one by one; returns these."""
-        level = self._options.gzip_level
+    def _deliver(self, bucket: str, body: bytes, count: int) -> list[DeadLetter]:
+        """Sends a body until the server has taken all but the lines that it refuses one by one; returns these.
+
+        Where it has failed on the body for too long, also those on which it fails one by one.
+        """
+        level, now_us = self._options.gzip_level, self._clock.monotonic_us()
+        has_found = now_us - self._found_us < FOUND_US_MAX
+        self._patience.span_us = SEARCH_AGAIN_AFTER_US if has_found else SEARCH_AFTER_US
+        is_search = self._patience.is_over(now_us) and not self._breaker.wait_us(now_us)
+        if is_search:
+            self._patience.restart()  # Where it finds nothing, the next search is as far away as this one was.
         letters: list[DeadLetter] = []
+        suspects: list[bytes] = []
         pieces = [body]
         while pieces:
             piece = pieces.pop()
-            answer = self._post(bucket, piece)
-            if answer.status not in _REFUSED:
+            answer = self._post(bucket, piece, is_search=is_search)
+            if answer.is_good:
+                self._taken[bucket] = piece
                 continue
-            if piece is body:
+            if piece is body and answer.status in _REFUSED:
                 self._check_request(bucket)
             lines = unpack(piece, level).splitlines(keepends=True)
-            doomed = _doomed(lines, answer)
-            if doomed is not None:
-                letters += [_letter(line, answer) for line in doomed]
+            if answer.status >= FAILING_MIN and len(lines) == 1:
+                suspects.append(piece)
+                if len(suspects) > min(FOUND_MAX, 1 + count * FOUND_PERCENT_MAX // 100):
+                    raise self._troubled(bucket, answer)
+                continue
+            gone = doomed(lines, answer)
+            if gone is not None:
+                letters += [letter_of(line, answer) for line in gone]
                 continue
             half = len(lines) // 2
             pieces += [pack(b"".join(part), level) for part in (lines[half:], lines[:half])]
+        letters += [self._try(bucket, line) for line in suspects]
+        if suspects:
+            self._found_us = now_us
         return letters
 
-    def _post(self, bucket: str, body: bytes) -> Answer:
-        """Returns an answer of the kind "stored" or "refused"; everything else raises ConnectError and counts for the breaker."""
+    def _try(self, bucket: str, line: bytes) -> DeadLetter:
+        """Returns the dead letter of a line on which the server fails each time, and each time right after it took another.
+
+        The other one is what the bucket took last, so it is the same point with the same values. Raises in all other
+        cases: then the server's failing says nothing about the line, and the body is sent again.
+        """
+        level = self._options.gzip_level
+        answer = self._post(bucket, line, is_search=True)
+        for _ in range(TRIALS):
+            if answer.status < FAILING_MIN or bucket not in self._taken:
+                raise self._troubled(bucket, answer)
+            other = unpack(self._taken[bucket], level).splitlines(keepends=True)[-1]
+            control = self._post(bucket, pack(other, level), is_search=True)
+            if not control.is_good:
+                raise self._troubled(bucket, control)
+            answer = self._post(bucket, line, is_search=True)
+        return letter_of(unpack(line, level), answer)
+
+    def _post(self, bucket: str, body: bytes, *, is_search: bool) -> Answer:
+        """Returns an answer of the kind "stored" or "refused", in a search also "failed"; everything else raises ConnectError."""
         wait_us = self._breaker.wait_us(self._clock.monotonic_us())
         if wait_us:
             raise ConnectError(f"{self._trouble}; tried again in {wait_us / US_PER_S:.1f} s")
@@ -176,12 +224,17 @@ class InfluxStore:
         try:
             answer = self._http.write(bucket, body)
         except ConnectError as error:
+            self._patience.restart()
             self._note_trouble(str(error))
             raise
-        if not 200 <= answer.status < 300 and answer.status not in _REFUSED:
-            self._note_trouble(self._trouble_of(bucket, answer), answer.wait_us)
-            raise ConnectError(self._trouble)
-        self._breaker.succeeded()
+        if answer.is_good or answer.status in _REFUSED:
+            self._breaker.succeeded()
+        elif answer.status < FAILING_MIN:
+            self._patience.restart()
+            raise self._troubled(bucket, answer)
+        elif not is_search:
+            self._patience.failed(self._clock.monotonic_us())
+            raise self._troubled(bucket, answer)
         return answer
 
     def _check_request(self, bucket: str) -> None:
@@ -192,8 +245,12 @@ class InfluxStore:
             self._note_trouble(str(error))
             raise
         if refusal is not None:
-            self._note_trouble(self._trouble_of(bucket, refusal), refusal.wait_us)
-            raise ConnectError(self._trouble)
+            raise self._troubled(bucket, refusal)
+
+    def _troubled(self, bucket: str, answer: Answer) -> ConnectError:
+        """Counts an answer for the breaker and returns what to raise."""
+        self._note_trouble(self._trouble_of(bucket, answer), answer.wait_us)
+        return ConnectError(self._trouble)
 
     def _note_trouble(self, trouble: str, asked_us: int = 0) -> None:
         self.sent.retries += 1
@@ -210,36 +267,3 @@ class InfluxStore:
         if answer.status == 404:
             return f"{said}: is there a bucket {bucket!r}? `headwater influx setup` makes it"
         return f"{said}: are influx.org and pipeline.store (its version, its ?org=NAME) right?"
-
-
-def _doomed(lines: list[bytes], answer: Answer) -> list[bytes] | None:
-    """Which lines of a refused body the server will never take, as far as its answer tells; None: ask for the halves."""
-    if len(lines) == 1:
-        return lines
-    found = _DROPPED.search(answer.message)
-    dropped = int(found[1]) if found else 0
-    if dropped == len(lines) and answer.status != 413:
-        return lines
-    if dropped and _EXPIRED.search(answer.message):
-        # All others are stored, and those that are too old are the oldest.
-        return sorted(lines, key=_time_us)[:dropped]
-    return None
-
-
-def _time_us(line: bytes) -> int:
-    return int(line.rpartition(b" ")[2]) // 1_000
-
-
-def _letter(line: bytes, answer: Answer) -> DeadLetter:
-    """The dead letter of a line; the same for the same line whatever stood beside it and whenever, so a replay adds none."""
-    head = line.partition(b" ")[0]
-    tags = {name.decode(): text.decode("utf-8", "replace") for name, text in _TAG.findall(head)}
-    measurement = head.partition(b",")[0].decode()
-    reason, detail = DeadLetterReason.REFUSED, _DROPPED.sub("", answer.message)[:WORDS_MAX].strip()
-    if _EXPIRED.search(answer.message):
-        # The server's own words name the moment.
-        reason, detail = DeadLetterReason.EXPIRED, _TOO_OLD
-    return DeadLetter(
-        _time_us(line), reason, "store", f"influxdb/{measurement}", detail or f"status {answer.status}",
-        tags.get("site", ""), tags.get("device", ""), readings=int(measurement == "telemetry"), payload=line[:65_536],
-    )  # fmt: skip

@@ -42,6 +42,11 @@ class Answer:
     body: bytes
     headers: dict[str, str]
 
+    @property
+    def is_good(self) -> bool:
+        """The server did as it was asked."""
+        return 200 <= self.status < 300
+
 
 def pack(lines: bytes, level: int) -> bytes:
     """Compresses the body of a write, in gzip without a time, so that equal lines are equal bytes."""
@@ -112,7 +117,7 @@ class InfluxHttp:
         """
         answer = self.write(bucket, pack(b"\n", self.options.gzip_level))
         # InfluxDB 3 says 400 to a write of nothing because it is empty, after all else was found to be right.
-        is_fine = 200 <= answer.status < 300 or (answer.status == 400 and "empty" in answer.message)
+        is_fine = answer.is_good or (answer.status == 400 and "empty" in answer.message)
         return None if is_fine else answer
 
     @property
