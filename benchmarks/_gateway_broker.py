@@ -8,7 +8,6 @@ trail behind would look better than it is.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -20,18 +19,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import mqtt5
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from benchmarks import _kafka
 from benchmarks._bridges import KAFKA_TOPIC, MQTT_FILTER, SESSION
 
 DEVICES = 4
 _BRIDGES = Path(__file__).with_name("_bridges.py")
 _LOAD = Path(__file__).with_name("_mqtt_load.py")
-_KAFKA = Path(__file__).parents[1] / "scripts" / "kafka.py"
 
 
 def program() -> str | None:
@@ -148,34 +146,15 @@ def measure(name: str, folder: Path, port: int, log_url: str, count: int) -> dic
     return {"cpu_us_per_frame": took["cpu_s"] * 1e6 / count, "frames_per_s": count / took["wall_s"]}
 
 
-def kafka_script() -> ModuleType | None:
-    """The module scripts/kafka.py, None where no Kafka can be started here."""
-    if "kafka_script" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("kafka_script", _KAFKA)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["kafka_script"] = module
-        spec.loader.exec_module(module)
-    script = sys.modules["kafka_script"]
-    return None if script.lacking() else script
-
-
 @contextlib.contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     """Runs a Kafka of one node with the peers' topic; gives its URL."""
-    script = kafka_script()
-    assert script is not None
-    cluster = script.Cluster(folder / "kafka", is_tied=True)
-    cluster.start()
-    try:
-        admin = AdminClient({"bootstrap.servers": cluster.url.removeprefix("kafka://")})
+    with _kafka.running(folder) as url:
+        admin = AdminClient({"bootstrap.servers": url.removeprefix("kafka://")})
         topic = NewTopic(KAFKA_TOPIC, 12, 1, config={"retention.ms": "-1"})
         for made in admin.create_topics([topic]).values():
             made.result(30)
-        yield cluster.url
-    finally:
-        cluster.stop()
+        yield url
 
 
 def figures(folder: Path, count: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -185,7 +164,7 @@ def figures(folder: Path, count: int, rounds: int) -> tuple[dict[str, float], di
     got: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(mosquitto(folder))
-        url = stack.enter_context(kafka(folder)) if kafka_script() is not None else ""
+        url = stack.enter_context(kafka(folder)) if not _kafka.lacking() else ""
         for number in range(rounds + 1):
             with tempfile.TemporaryDirectory() as data:
                 sqlite = measure("headwater", folder, port, data, count)

@@ -11,19 +11,17 @@ network between itself and its store here, so it is the hardest peer there is. L
 record's append to that of its results, at 20 records a second.
 """
 
-import importlib.util
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
+from benchmarks import _kafka
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
@@ -90,25 +88,6 @@ def record(shard: int, number: int, rng: np.random.Generator, rate_hz: int = 10)
         np.full(k, 900, np.int32), int(end_us[0]) + S,
     )  # fmt: skip
     return LogRecord(log_topics.READINGS, shard, b"", batch_to_arrow(batch, compression="lz4"), start_us)
-
-
-@contextmanager
-def kafka(folder: Path) -> Iterator[str]:
-    """A broker; gives its address."""
-    spec = importlib.util.spec_from_file_location("kafka_script", ROOT / "scripts" / "kafka.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["kafka_script"] = script
-    spec.loader.exec_module(script)
-    if reason := script.lacking():
-        raise SettingsError(f"no Kafka to measure on: {reason}")
-    cluster = script.Cluster(folder / "kafka")
-    cluster.start()
-    try:
-        yield cluster.url.removeprefix("kafka://")
-    finally:
-        cluster.kill(1)
 
 
 class Log:
@@ -249,13 +228,13 @@ def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
     if not quick:
         hows |= {"parallel_2_": {"parallelism": 2}, "hz_1_": {}, "thread_": {"mode": "thread"}}
     found: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name, kafka(Path(name)) as servers:
+    with tempfile.TemporaryDirectory() as name, _kafka.running(Path(name)) as url:
         folder = Path(name)
         cluster = FlinkCluster(folder / "flink", environment)
         cluster.start(ClusterSizes())
         try:
             for prefix, how in hows.items():
-                log = Log(servers, f"{prefix}log.", rate_hz=1 if prefix == "hz_1_" else 10)
+                log = Log(url.removeprefix("kafka://"), f"{prefix}log.", rate_hz=1 if prefix == "hz_1_" else 10)
                 log.fill(records)
                 ours = embedded(log, records)
                 found[prefix] = measured(log, cluster, folder, records, **how)

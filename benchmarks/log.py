@@ -7,9 +7,7 @@ A record is what a gateway writes for 100 frames of 80 readings. CPU is user and
 own threads included; the broker shares the machine's cores and is not counted. Both sides alternate; figures are medians.
 """
 
-import importlib.util
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -20,6 +18,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 import headwater as hw
+from benchmarks import _kafka
 from headwater.batch_arrow import batch_to_arrow
 from headwater.io.log_kafka import KafkaLog, KafkaLogReader
 from headwater.io.log_kafka_client import KafkaOptions, LastError, make_producer
@@ -28,23 +27,8 @@ from headwater.ports import LogRecord
 from simulators.fleet import encoded_frames
 from simulators.plant import Plant
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka.py"
 PARTITIONS = 12
 START_US = 1_700_000_000_000_000
-
-
-def cluster(folder: Path) -> Any:
-    """A running node of its own."""
-    spec = importlib.util.spec_from_file_location("kafka_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["kafka_script"] = script
-    spec.loader.exec_module(script)
-    script.install()
-    made = script.Cluster(folder, is_tied=True)
-    made.start()
-    return made
 
 
 def value() -> bytes:
@@ -127,23 +111,19 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     """Alternates adapter and bare client."""
     groups, rounds = (40, 3) if quick else (150, 5)
     payload, count = value(), groups * PARTITIONS
-    with tempfile.TemporaryDirectory(prefix="headwater-bench-log-") as folder:
-        node = cluster(Path(folder) / "kafka")
-        try:
-            taken: dict[str, list[tuple[float, float]]] = {"append": [], "append_bare": [], "read": [], "read_bare": []}
-            for _ in range(rounds):
-                prefix = f"b{uuid.uuid4().hex[:8]}."
-                options = KafkaOptions(node.url.removeprefix("kafka://"), topic_prefix=prefix, partitions=PARTITIONS)
-                with KafkaLog(options) as log:
-                    bare, topic = make_producer(options, LastError()), options.kafka_topic(READINGS)
-                    append(log, payload, 1)
-                    append_bare(bare, topic, payload, 1)
-                    taken["append"].append(measure(lambda: append(log, payload, groups)))
-                    taken["append_bare"].append(measure(lambda: append_bare(bare, topic, payload, groups)))  # noqa: B023
-                taken["read"].append(measure(lambda: read(options, 2 * groups)))  # noqa: B023
-                taken["read_bare"].append(measure(lambda: read_bare(options, 2 * groups)))  # noqa: B023
-        finally:
-            node.kill(1)
+    taken: dict[str, list[tuple[float, float]]] = {"append": [], "append_bare": [], "read": [], "read_bare": []}
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-log-") as folder, _kafka.running(Path(folder)) as url:
+        for _ in range(rounds):
+            prefix = f"b{uuid.uuid4().hex[:8]}."
+            options = KafkaOptions(url.removeprefix("kafka://"), topic_prefix=prefix, partitions=PARTITIONS)
+            with KafkaLog(options) as log:
+                bare, topic = make_producer(options, LastError()), options.kafka_topic(READINGS)
+                append(log, payload, 1)
+                append_bare(bare, topic, payload, 1)
+                taken["append"].append(measure(lambda: append(log, payload, groups)))
+                taken["append_bare"].append(measure(lambda: append_bare(bare, topic, payload, groups)))  # noqa: B023
+            taken["read"].append(measure(lambda: read(options, 2 * groups)))  # noqa: B023
+            taken["read_bare"].append(measure(lambda: read_bare(options, 2 * groups)))  # noqa: B023
     cpu_s = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in taken.items()}
     wall_s = {name: statistics.median(pair[1] for pair in pairs) for name, pairs in taken.items()}
     return {

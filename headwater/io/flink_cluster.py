@@ -106,6 +106,7 @@ class FlinkCluster:
         shutil.rmtree(configuration, ignore_errors=True)
         shutil.copytree(self._environment.home / "conf", configuration)
         opens = _java_options((configuration / "config.yaml").read_text(encoding="utf-8"))
+        self._share_jars()
         text = self._configuration(sizes, ports, opens)
         (configuration / "config.yaml").write_text(text, encoding="utf-8")
         (configuration / "log4j-console.properties").write_text(LOGGING, encoding="utf-8")
@@ -163,6 +164,7 @@ class FlinkCluster:
         variables = os.environ | {
             "FLINK_HOME": str(self._environment.home),
             "FLINK_CONF_DIR": str(self.folder / "conf"),
+            "FLINK_LIB_DIR": str(self.folder / "lib"),
             "FLINK_LOG_DIR": str(messages),
             "FLINK_PID_DIR": str(self.folder),
             # In thread mode Python starts inside of Java and finds the environment's packages by this alone.
@@ -181,6 +183,14 @@ class FlinkCluster:
         known["processes"].append({"role": role, "pid": process.pid})
         self._book.write_text(json.dumps(known), encoding="utf-8")
         return process.pid
+
+    def _share_jars(self) -> None:
+        """Links what every job needs into the cluster's own lib, where its classes load once and not with each job."""
+        lib = self.folder / "lib"
+        shutil.rmtree(lib, ignore_errors=True)
+        lib.mkdir()
+        for jar in self._environment.shared_jars:
+            (lib / jar.name).symlink_to(jar)
 
     def _wait(self, sizes: ClusterSizes) -> None:
         deadline_s = time.monotonic() + START_S
@@ -204,6 +214,8 @@ class FlinkCluster:
             "jobmanager.memory.process.size": f"{sizes.job_manager_mib}m",
             "jobmanager.memory.jvm-metaspace.size": "192m",
             "jobmanager.execution.failover-strategy": "region",
+            # Jobs bring the same jars for clusters elsewhere; here those of lib are used.
+            "classloader.resolve-order": "parent-first",
             "rest.address": HOST,
             "rest.bind-address": HOST,
             "rest.port": ports[0],

@@ -59,6 +59,20 @@ class FlinkEnvironment:
         """The jar of our Java side."""
         return self.root / "headwater-flink.jar"
 
+    @property
+    def shared_jars(self) -> list[Path]:
+        """The jars that every job needs: Flink's own, its Python side, and the connector.
+
+        Raises:
+            SettingsError: it is not installed.
+        """
+        home = self.home
+        return [
+            *sorted((home / "lib").glob("*.jar")),
+            *sorted((home / "opt").glob("flink-python-*.jar")),
+            self.connector,
+        ]
+
     def lacking(self, sources: Path) -> str:
         """Says what is missing before a cluster or a job can start; "" if nothing is.
 

@@ -76,8 +76,16 @@ class World:
         self.drawer = Drawer()
         self.job = ""
 
-    def record(self, *, devices: int, frames: int, per_record: int = 4, seed: int = 1) -> int:
+    def record(self, *, devices: int, frames: int) -> int:
         """Fills the log with random shards and returns how many records that are."""
+        (entries,) = self.parts(1, devices=devices, frames=frames)
+        self.log.append(entries)
+        return len(entries)
+
+    def parts(
+        self, count: int, *, devices: int, frames: int, per_record: int = 4, seed: int = 1
+    ) -> list[list[LogRecord]]:
+        """Records of random shards in log order, cut into equal parts that a test appends when it is time."""
         entries = []
         for shard in range(PARTITIONS):
             rng = np.random.default_rng([seed, shard])
@@ -87,10 +95,20 @@ class World:
                 at = LogRecord(log_topics.READINGS, shard, str(shard).encode(), value, batch.made_us)
                 entries.append((number, replace(at, value=b"rubbish") if number == 5 else at))
         entries.sort(key=lambda entry: entry[0])
-        self.log.append([entry for _, entry in entries])
-        return len(entries)
+        size = -(-len(entries) // count)
+        return [[entry for _, entry in entries[at : at + size]] for at in range(0, len(entries), size)]
 
-    def submit(self, *, parallelism: int = 1, restore: str = "", mode: Any = "process") -> str:
+    def append_while_uncommitted(self, part: list[LogRecord]) -> None:
+        """Appends right after a checkpoint and returns when results of it are written that no checkpoint knows of."""
+        checkpoints = self.status()["checkpoints"]
+        wait_until(lambda: self.status()["checkpoints"] > checkpoints, "a checkpoint")
+        written = self.results()
+        self.log.append(part)
+        wait_until(lambda: self.results() > written, "results")
+
+    def submit(
+        self, *, parallelism: int = 1, restore: str = "", mode: Any = "process", checkpoint_every_ms: int = 300
+    ) -> str:
         """Submits the job and waits until all of its tasks run."""
         host = {
             "processor": SETTINGS.model_dump(by_alias=True),
@@ -101,7 +119,7 @@ class World:
         job = FlinkJob(
             self.name, self.options.servers, self.options.kafka_topic(log_topics.READINGS),
             self.options.kafka_topic(log_topics.RESULTS), PARTITIONS, str(self.environment.python), self.log.incarnation, host,
-            parallelism=parallelism, checkpoint_every_ms=300, mode=mode,
+            parallelism=parallelism, checkpoint_every_ms=checkpoint_every_ms, mode=mode,
         )  # fmt: skip
         self.job = submit(
             job, self.cluster.url, self.environment, program=SOURCES / "job.py", packages=PACKAGES,
