@@ -40,7 +40,7 @@ class FlinkSettings(Table):
     slots: int = Field(2, ge=1, description="headwater flink cluster: parallel tasks per TaskManager.")
     task_managers: int = Field(1, ge=1, description="headwater flink cluster: TaskManagers.")
     task_manager_mib: int = Field(
-        1600, ge=1088, description="headwater flink cluster: memory of a TaskManager; Python workers come on top."
+        1280, ge=768, description="headwater flink cluster: memory of a TaskManager; Python workers come on top."
     )
     job_manager_mib: int = Field(768, ge=640, description="headwater flink cluster: memory of the JobManager.")
     client: dict[str, str] = Field(

@@ -25,6 +25,8 @@ from headwater.io.flink_rest import FlinkRest
 START_S: Final = 120.0
 STOP_S: Final = 30.0
 HOST: Final = "127.0.0.1"
+# Java only moves records here: the optimising compiler costs more than it gives (docs/decisions/0013-flink-process-mode.md).
+JAVA_OPTIONS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 LOGGING: Final = """\
 rootLogger.level = INFO
 rootLogger.appenderRef.file.ref = FILE
@@ -57,7 +59,7 @@ class ClusterSizes:
     """
 
     job_manager_mib: int = 768
-    task_manager_mib: int = 1600
+    task_manager_mib: int = 1280
     slots: int = 2
     task_managers: int = 1
 
@@ -226,7 +228,7 @@ class FlinkCluster:
             "taskmanager.memory.process.size": f"{sizes.task_manager_mib}m",
             "taskmanager.memory.network.min": "64m",
             "taskmanager.memory.network.max": "64m",
-            "taskmanager.memory.jvm-metaspace.size": "512m",
+            "taskmanager.memory.jvm-metaspace.size": "192m",
             "taskmanager.memory.managed.size": "64m",
             "taskmanager.numberOfTaskSlots": sizes.slots,
             "heartbeat.interval": 1000,
@@ -235,8 +237,8 @@ class FlinkCluster:
             "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
             "python.executable": python,
             "python.client.executable": python,
-            "env.java.opts.jobmanager": "-XX:+UseSerialGC",
-            "env.java.opts.taskmanager": "-XX:+UseSerialGC",
+            "env.java.opts.jobmanager": JAVA_OPTIONS,
+            "env.java.opts.taskmanager": JAVA_OPTIONS,
         }
         return "".join(f"{name}: {value}\n" for name, value in settings.items())
 
