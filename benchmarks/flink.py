@@ -219,7 +219,7 @@ def measured(log: Log, cluster: FlinkCluster, folder: Path, records: int, **how:
 
 def run(*, quick: bool = False) -> dict[str, dict[str, float]]:
     """Measures; `quick` for a first look, in process mode only."""
-    records = 400 if quick else 1000
+    records = 400 if quick else 3000
     environment = FlinkEnvironment(ROOT / ".venv-flink")
     environment.check(SOURCES)
     keep_memory()
