@@ -50,7 +50,8 @@ def status(name):
 
 folder, url, seconds, source = sys.argv[1:]
 options = {"seed": 1, "devices": 8, "index": 0} if source == "simulated" else {}
-settings = AgentSettings(gateway=url, source=source, options=options, flush_every="200ms", sample_every="100ms")
+every = "1s" if source == "simulated" else "100ms"
+settings = AgentSettings(gateway=url, source=source, options=options, flush_every="200ms", sample_every=every)
 clock = SystemClock()
 agent = Agent("bench", source, make_source(source, options, clock), settings, clock, folder + "/spool.db")
 stop = threading.Event()

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from headwater.errors import SettingsError
+from headwater.instant import US_PER_S
 from headwater.ports import Clock, Source
 
 GROUP = "headwater.sources"
@@ -15,8 +16,10 @@ def available() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def make_source(name: str, options: dict[str, Any], clock: Clock) -> Source:
+def make_source(name: str, options: dict[str, Any], clock: Clock, sample_every_us: int = US_PER_S) -> Source:
     """Makes the source `name` with its options; the world is not touched before its `open`.
+
+    A source that keeps time itself (`takes_sample_every`) is told how often the agent samples.
 
     Raises:
         SettingsError: there is no such source, what it needs is not installed, or its options are wrong.
@@ -31,5 +34,7 @@ def make_source(name: str, options: dict[str, Any], clock: Clock) -> Source:
     except ImportError as error:
         extra = f" install headwater[{name}]," if name in ("modbus", "i2c") else ""
         raise SettingsError(f"agent.source: {name!r} can't be loaded:{extra} {error}") from error
+    if getattr(factory, "takes_sample_every", False):
+        options = {"sample_every_us": sample_every_us} | options
     source: Source = factory(options, clock)
     return source

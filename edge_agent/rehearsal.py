@@ -53,7 +53,7 @@ def dry_run(
         ConnectError: the source can't be reached.
         SettingsError: there is no such source, or its options are wrong.
     """
-    own = source or make_source(settings.source, settings.options, clock)
+    own = source or make_source(settings.source, settings.options, clock, settings.sample_every_us)
     watch = ClockWatch(settings.clock_step_max_us)
     seq = 1
 

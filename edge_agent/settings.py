@@ -35,7 +35,9 @@ class AgentSettings(Table):
         {}, description="by name or pattern (* and ?): changes what a source says"
     )
 
-    sample_every_us: DurationUs = Field(1_000_000, ge=1_000, description="how often the source is asked")
+    sample_every_us: DurationUs = Field(
+        1_000_000, ge=1_000, description="how often the source is asked, and how often the simulated one samples"
+    )
     flush_every_us: DurationUs = Field(2_000_000, ge=0, description="how long readings wait for company in a frame")
     flush_readings_max: int = Field(8_192, ge=1, description="waiting readings that close a frame early")
     silence_max_us: DurationUs = Field(

@@ -128,7 +128,7 @@ class SimulatedFleet(Fleet):
         agents = []
         for machine in self.plant.machines:
             options = {"plant": self.plant, "index": machine.index, "control": self.control}
-            options |= {"history_s": HISTORY_S if self.is_new else 0}
+            options |= {"history_s": HISTORY_S if self.is_new else 0, "sample_every_us": settings.sample_every_us}
             own = settings.model_copy(update={"gateway": f"mqtt://127.0.0.1:{ports[machine.site]}"})
             agents.append(
                 Agent(
@@ -188,7 +188,8 @@ def real_source(spec: str, settings: AgentSettings, clock: Clock) -> RealSource:
         options = {"speed": 0.0, "rebase": False} | options | {"path": argument}
     elif argument:
         raise SettingsError(f"--source {spec}: only csv takes an argument; set options in [agent.options]")
-    return RealSource(name, "this-host" if name == "host" else f"{name}-1", make_source(name, options, clock))
+    source = make_source(name, options, clock, settings.sample_every_us)
+    return RealSource(name, "this-host" if name == "host" else f"{name}-1", source)
 
 
 class RealFleet(Fleet):

@@ -138,7 +138,9 @@ class Source(Protocol):
     """Delivers readings to the edge agent; third parties add one by the entry point group `headwater.sources`.
 
     A source is made as `Source(options: dict[str, Any], clock: Clock)` with the options of its settings table and
-    validates them there (SettingsError); `open` touches the world for the first time.
+    validates them there (SettingsError); `open` touches the world for the first time. A source whose samples are not
+    taken when it is read, but in a rhythm of its own, may say `takes_sample_every = True` as an attribute of its class;
+    its options then hold `sample_every_us`, the agent's interval.
     """
 
     @property

@@ -200,13 +200,10 @@ class Plant:
 
     def readings(self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()) -> tuple[Block, ...]:
         """Returns the samples taken in `[start_us, end_us)`: process values, then vibration features; see below."""
-        rotor = KINDS[machine.kind].rotor
-        blocks = list(self.process_values(machine, start_us, end_us, live))
-        if rotor is not None and self.has_vibration:
-            for waveform, state in self._bursts(machine, rotor, start_us, end_us, live):
-                frequency = vibration.bpfo_hz(rotor, state.speed) if state.speed > vibration.STANDING_MAX else 0.0
-                blocks.append(features(waveform, bpfo_hz=frequency, resonance_hz=rotor.resonance_hz))
-        return tuple(blocks)
+        return (
+            *self.process_values(machine, start_us, end_us, live),
+            *self.vibration_features(machine, start_us, end_us, live),
+        )
 
     def process_values(
         self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()
@@ -284,6 +281,19 @@ class Plant:
                 part[gone] = np.nan
                 quality = np.where(gone, np.uint8(MISSING), np.uint8(0))
             blocks.append(Block(names, time_us, part, quality))
+        return blocks
+
+    def vibration_features(
+        self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()
+    ) -> list[Block]:
+        """Returns what a smart sensor makes of the vibration bursts that begin in the interval, a block of one row each."""
+        rotor = KINDS[machine.kind].rotor
+        if rotor is None or not self.has_vibration:
+            return []
+        blocks = []
+        for waveform, state in self._bursts(machine, rotor, start_us, end_us, live):
+            frequency = vibration.bpfo_hz(rotor, state.speed) if state.speed > vibration.STANDING_MAX else 0.0
+            blocks.append(features(waveform, bpfo_hz=frequency, resonance_hz=rotor.resonance_hz))
         return blocks
 
     def waveforms(self, machine: Machine, start_us: int, end_us: int, live: Sequence[Fault] = ()) -> list[Block]:

@@ -1,6 +1,9 @@
 """A simulated sensor board as a source of the edge agent: `headwater.sources` entry point `simulated`."""
 
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from headwater.errors import SettingsError
 from headwater.frame import Block
@@ -14,7 +17,7 @@ from simulators.vibration import RATE_HZ
 
 OPTIONS = frozenset(
     {"seed", "devices", "index", "device", "start_us", "wear_speed", "faults_per_day", "duty_slot_s", "vibration"}
-    | {"plant", "control", "catch_up_s", "history_s"}
+    | {"plant", "control", "catch_up_s", "history_s", "sample_every_us"}
 )
 VIBRATION_MODES = ("features", "waveform", "off")
 CATCH_UP_S_DEFAULT = 60
@@ -34,8 +37,12 @@ class SimulatedSource:
     `simulators.plant.Plant` (or the plant itself as `plant`); `index` or `device` choose the machine; `vibration` is
     "features" (a smart sensor reduces the bursts), "waveform" (raw bursts, the agent reduces) or "off"; `control` is a
     `LiveFaults`; `catch_up_s` is how far back a late read reaches: what is older was never sampled; `history_s` is how
-    long before `open` the first samples lie.
+    long before `open` the first samples lie; `sample_every_us` is the interval of the process values, where the agent
+    or its user sets another than a second. The board converts once a second: asked more often, it says the same again.
+    Bursts come once a minute whatever that is.
     """
+
+    takes_sample_every: ClassVar[bool] = True
 
     def __init__(self, options: dict[str, Any], clock: Clock) -> None:
         unknown = sorted(set(options) - OPTIONS)
@@ -49,8 +56,10 @@ class SimulatedSource:
             raise SettingsError(
                 f"source simulated: vibration {self._mode!r} must be one of {', '.join(VIBRATION_MODES)}"
             )
+        self._every_us = _integer(options, "sample_every_us", US_PER_S, 1_000)
         self._history_us = _integer(options, "history_s", 0, 0) * US_PER_S
-        self._catch_up_us = _integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * US_PER_S + self._history_us
+        catch_up_us = _integer(options, "catch_up_s", CATCH_UP_S_DEFAULT, 1) * US_PER_S
+        self._catch_up_us = max(catch_up_us, 2 * self._every_us) + self._history_us
         self._plant: Plant = options.get("plant") or _plant(options, clock, has_vibration=self._mode != "off")
         self._control: LiveFaults | None = options.get("control")
         self._machine = _choose(self._plant, options)
@@ -64,10 +73,11 @@ class SimulatedSource:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What the machine delivers; with raw bursts the waveform stands for its features."""
+        every = self._machine.metrics
+        sampled = tuple(replace(metric, every_us=self._every_us) for metric in every if metric.every_us == US_PER_S)
         if self._mode == "features":
-            return self._machine.metrics
-        sampled = tuple(metric for metric in self._machine.metrics if metric.every_us == US_PER_S)
-        if self._mode == "waveform" and len(sampled) < len(self._machine.metrics):
+            return sampled + every[len(sampled) :]
+        if self._mode == "waveform" and len(sampled) < len(every):
             return (*sampled, Metric(WAVEFORM, "m/s2", -2000.0, 2000.0, resolution=0.01, every_us=round(1e6 / RATE_HZ)))
         return sampled
 
@@ -86,11 +96,34 @@ class SimulatedSource:
             return []
         self._next_us = now_us
         live = self._control.live(self._machine, start_us, now_us) if self._control is not None else []
+        blocks = self._process_values(start_us, now_us, live)
         if self._mode == "features":
-            return list(self._plant.readings(self._machine, start_us, now_us, live))
-        blocks = list(self._plant.process_values(self._machine, start_us, now_us, live))
-        if self._mode == "waveform":
+            blocks += self._plant.vibration_features(self._machine, start_us, now_us, live)
+        elif self._mode == "waveform":
             blocks += self._plant.waveforms(self._machine, start_us, now_us, live)
+        return blocks
+
+    def _process_values(self, start_us: int, end_us: int, live: list[Fault]) -> list[Block]:
+        """Returns the process values of `[start_us, end_us)`, sampled and held at the interval asked for."""
+        phase_us, every_us = self._machine.phase_us, self._every_us
+        first, stop = (-((phase_us - at_us) // every_us) for at_us in (start_us, end_us))
+        at_us = np.arange(first, stop) * every_us + phase_us
+        if not len(at_us):
+            return []
+        second = (at_us - phase_us) // US_PER_S
+        blocks, lo, last = [], int(second[0]), int(second[-1])
+        made = self._plant.process_values(self._machine, lo * US_PER_S + phase_us, last * US_PER_S + phase_us + 1, live)
+        for block in made:
+            # The machine's own clock may be ahead or behind; a block ends where that changes.
+            shift_us = int(block.time_us[0]) - lo * US_PER_S - phase_us
+            hi = lo + len(block.time_us)
+            mine = (second >= lo) & (second < hi)
+            held = second[mine] - lo
+            quality = None if block.quality is None else np.ascontiguousarray(block.quality[:, held])
+            if len(held):
+                value = np.ascontiguousarray(block.value[:, held])
+                blocks.append(Block(block.metrics, at_us[mine] + shift_us, value, quality))
+            lo = hi
         return blocks
 
     @property

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     made = Agent(
         agent.site,
         agent.device,
-        make_source(agent.source, dict(agent.options), clock),
+        make_source(agent.source, dict(agent.options), clock, agent.sample_every_us),
         agent,
         clock,
         path,
