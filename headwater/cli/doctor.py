@@ -15,8 +15,9 @@ from typing import Any
 
 from gateway.settings import GatewaySettings
 from headwater import log_topics
-from headwater.cli.doctor_influx import examine
+from headwater.cli import doctor_flink, doctor_influx
 from headwater.cli.engines import expect, open_log_reader, open_reader, url_of
+from headwater.cli.flink_jobs import is_flink
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, add_engine_options, print_json, read_settings, table
 from headwater.errors import ConnectError, HeadwaterError, SettingsError
@@ -54,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
     add_engine_options(parser)
+    parser.add_argument("--processor", metavar="URL", help="who hosts the tasks, such as flink://127.0.0.1:8081")
     parser.add_argument(
         "--hop", action="append", default=[], choices=[hop_of(look) for look in LOOKS], help="look at this one only"
     )
@@ -198,9 +200,25 @@ def look_at_log(settings: Mapping[str, Table]) -> Finding:
     )
 
 
-def look_at_processor(settings: Mapping[str, Table]) -> Finding:
-    """How far is the store behind the log?"""
+def look_at_flink(settings: Mapping[str, Table]) -> Finding | None:
+    """Does the job run on Flink, and does it follow the log? None where the processor is ours."""
+    if not is_flink(table(settings, "pipeline", PipelineSettings)):
+        return None
+    return Finding("flink", *doctor_flink.examine_flink(settings))
+
+
+def look_at_sink(settings: Mapping[str, Table]) -> Finding | None:
+    """Does the store follow the results of the job on Flink? None where the processor is ours."""
+    if not is_flink(table(settings, "pipeline", PipelineSettings)):
+        return None
+    return Finding("sink", *doctor_flink.examine_sink(settings))
+
+
+def look_at_processor(settings: Mapping[str, Table]) -> Finding | None:
+    """How far is the store behind the log? None where Flink hosts the tasks."""
     pipeline = table(settings, "pipeline", PipelineSettings)
+    if is_flink(pipeline):
+        return None
     try:
         expect(pipeline, "log")
         expect(pipeline, "store")
@@ -272,7 +290,7 @@ def look_at_page(settings: Mapping[str, Table]) -> Finding:
 
 def look_at_influx(settings: Mapping[str, Table]) -> Finding | None:
     """Does the InfluxDB behind the store answer, and may we write it? None where the store is another."""
-    seen = examine(settings)
+    seen = doctor_influx.examine(settings)
     return None if seen is None else Finding("influx", *seen)
 
 
@@ -281,6 +299,8 @@ LOOKS: tuple[Callable[[Mapping[str, Table]], Finding | None], ...] = (
     look_at_clock,
     look_at_gateway,
     look_at_log,
+    look_at_flink,
+    look_at_sink,
     look_at_processor,
     look_at_influx,
     look_at_store,

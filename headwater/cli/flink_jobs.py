@@ -74,7 +74,7 @@ class FlinkJobs:
             ConnectError: the cluster or the log is away.
         """
         self.environment.check(SOURCES)
-        servers = servers_of(self._kafka_url())
+        servers = servers_of(self.log_url())
         kafka = table(self._tables, "kafka", KafkaSettings)
         if kafka.security_protocol != "plaintext" and "security.protocol" not in self._flink.client:
             raise SettingsError(
@@ -129,6 +129,15 @@ class FlinkJobs:
             raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
         return self.rest.stop(job, self._checkpoints() or None)
 
+    def log_url(self) -> str:
+        """URL of the log. SettingsError: it is not on Kafka."""
+        url = url_of(self._pipeline, "log")
+        if not url.startswith(KAFKA):
+            raise SettingsError(
+                f"[pipeline] log = {url!r}: Flink reads Kafka; set it to kafka://HOST:PORT (docs/flink.md)"
+            )
+        return url
+
     def _hand_over(self, job: FlinkJob, restore: str) -> str:
         return submit(
             job,
@@ -145,14 +154,6 @@ class FlinkJobs:
         if self._flink.checkpoints or not self.is_own:
             return self._flink.checkpoints
         return self.cluster.checkpoints.as_uri()
-
-    def _kafka_url(self) -> str:
-        url = url_of(self._pipeline, "log")
-        if not url.startswith(KAFKA):
-            raise SettingsError(
-                f"[pipeline] log = {url!r}: Flink reads Kafka; set it to kafka://HOST:PORT (docs/flink.md)"
-            )
-        return url
 
 
 def is_flink(pipeline: PipelineSettings) -> bool:

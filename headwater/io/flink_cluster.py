@@ -83,6 +83,11 @@ class FlinkCluster:
         return FlinkRest(self.url)
 
     @property
+    def is_known(self) -> bool:
+        """Tells whether it was started, and not stopped since; its processes may have died."""
+        return self._book.exists()
+
+    @property
     def checkpoints(self) -> Path:
         """Where jobs of this cluster keep checkpoints."""
         return self.folder / "checkpoints"

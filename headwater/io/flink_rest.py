@@ -10,21 +10,27 @@ from urllib.parse import urlsplit
 from headwater.errors import ConnectError, RejectedError, SettingsError
 
 TIMEOUT_S: Final = 20.0
+LATELY_MS: Final = 5 * 60 * 1000
 LIVING: Final = frozenset({"CREATED", "INITIALIZING", "RUNNING", "FAILING", "RESTARTING", "RECONCILING"})
 
 
 class FlinkRest:
     """Asks one cluster, `flink://host:port`.
 
+    Args:
+        url: flink://host:port; the port is 8081 where none is given.
+        timeout_s: how long to wait for an answer.
+
     Raises:
         SettingsError: the URL is another one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         if parts.scheme != "flink" or not parts.hostname:
             raise SettingsError(f"{url!r}: write flink://host:8081")
         self.address = f"{parts.hostname}:{parts.port or 8081}"
+        self._timeout_s = timeout_s
 
     def overview(self) -> dict[str, Any]:
         """Slots, TaskManagers, version."""
@@ -36,23 +42,41 @@ class FlinkRest:
         jobs = sorted(self._ask("/jobs/overview")["jobs"], key=lambda job: -int(job["start-time"]))
         return [job["jid"] for job in jobs if job["name"] == name and job["state"] in LIVING]
 
+    def ended(self, name: str) -> tuple[str, str]:
+        """How the newest job of this name ended that the cluster remembers: (state, cause); ("", "") if it knows none."""
+        jobs = sorted(self._ask("/jobs/overview")["jobs"], key=lambda job: -int(job["end-time"]))
+        for job in jobs:
+            if job["name"] == name and job["state"] not in LIVING:
+                failures = self._ask(f"/jobs/{job['jid']}/exceptions")["exceptionHistory"]["entries"]
+                return str(job["state"]), _cause(failures[0]["stacktrace"]) if failures else ""
+        return "", ""
+
     def status(self, job: str) -> dict[str, Any]:
-        """State, running and wanted tasks, restarts, checkpoints, failures (16 are kept) and the newest one of a job."""
+        """State, running and wanted tasks, restarts, checkpoints, failures (16 are kept) and the newest one of a job.
+
+        Times are by the cluster's own clock: `running_s` since the job began, `checkpoint_age_s` of the newest complete
+        checkpoint (null without one), `failures_lately` within five minutes.
+        """
         told, points = self._ask(f"/jobs/{job}"), self._ask(f"/jobs/{job}/checkpoints")
         restarts = self._ask(f"/jobs/{job}/metrics?get=numRestarts")
         failures = self._ask(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
         newest = points["latest"]["completed"] or {}
+        now_ms = int(told["now"])
         return {
             "job": job,
             "state": told["state"],
+            "running_s": (now_ms - int(told["start-time"])) / 1000,
             "tasks_running": sum(vertex["tasks"]["RUNNING"] for vertex in told["vertices"]),
             "tasks": sum(vertex["parallelism"] for vertex in told["vertices"]),
             "restarts": next((int(float(found["value"])) for found in restarts), 0),
             "checkpoints": points["counts"]["completed"],
             "checkpoints_failed": points["counts"]["failed"],
+            "checkpoint_age_s": (now_ms - int(newest["latest_ack_timestamp"])) / 1000 if newest else None,
+            "checkpoint_failure": (points["latest"]["failed"] or {}).get("failure_message", ""),
             "checkpoint_bytes": newest.get("state_size", 0),
             "checkpoint_ms": newest.get("end_to_end_duration", 0),
             "failures": len(failures),
+            "failures_lately": sum(now_ms - int(found["timestamp"]) < LATELY_MS for found in failures),
             "failure": _cause(failures[0]["stacktrace"]) if failures else "",
         }
 
@@ -85,7 +109,7 @@ class FlinkRest:
             f"http://{self.address}{path}", data, {"Content-Type": "application/json"}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             raise RejectedError(
