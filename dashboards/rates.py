@@ -26,10 +26,12 @@ def flatten(counters: Mapping[str, Any], *, prefix: str = "", depth: int = 0) ->
 class Rates:
     """Keeps the totals seen last and smooths their change per second over about `smooth_us`.
 
+    The first move of a total has no rate: it counts what had waited since before anybody looked.
+
     >>> rates = Rates(smooth_us=1)
-    >>> rates.update(0, {"frames": 10})
-    {}
-    >>> rates.update(2_000_000, {"frames": 30})
+    >>> [rates.update(at_us, {"frames": total}) for at_us, total in ((0, 0), (1_000_000, 5_000))]
+    [{}, {}]
+    >>> rates.update(3_000_000, {"frames": 5_020})
     {'frames': 10.0}
     """
 
@@ -38,6 +40,7 @@ class Rates:
         self._then_us: int | None = None
         self._totals: dict[str, float] = {}
         self._rates: dict[str, float] = {}
+        self._moved: set[str] = set()
 
     def update(self, monotonic_us: int, flat: Mapping[str, Any]) -> dict[str, float]:
         """Takes totals at a time and returns the rates per second; a total that fell starts anew (a restart)."""
@@ -48,10 +51,15 @@ class Rates:
             for key, total in totals.items():
                 if key not in self._totals:
                     continue
+                if key not in self._moved and total != self._totals[key]:
+                    self._moved.add(key)
+                    self._rates.pop(key, None)
+                    continue
                 rate = max(0.0, total - self._totals[key]) * 1e6 / elapsed_us
                 before = self._rates.get(key)
                 self._rates[key] = rate if before is None or weight >= 0.99 else before + weight * (rate - before)
         self._then_us = monotonic_us
         self._totals = totals
         self._rates = {key: rate for key, rate in self._rates.items() if key in totals}
+        self._moved.intersection_update(totals)
         return {key: round(rate, 3) for key, rate in self._rates.items()}

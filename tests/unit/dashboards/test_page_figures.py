@@ -84,12 +84,24 @@ def test_a_log_that_counts_itself_is_believed() -> None:
 
 def test_a_rate_follows_its_counter_and_survives_a_restart() -> None:
     rates = Rates(smooth_us=1)
-    rates.update(0, {"a": 0})
-    assert rates.update(1_000_000, {"a": 50})["a"] == 50
+    rates.update(-1_000_000, {"a": 0})
+    rates.update(0, {"a": 1_000})
+    assert rates.update(1_000_000, {"a": 1_050})["a"] == 50
     assert rates.update(2_000_000, {"a": 10})["a"] == 0
     assert rates.update(3_000_000, {"a": 30})["a"] == pytest.approx(20)
     assert rates.update(3_000_000, {"a": 90}) == {"a": pytest.approx(20)}
     assert rates.update(4_000_000, {}) == {}
+
+
+def test_the_first_move_of_a_counter_has_no_rate_for_it_counts_what_had_waited() -> None:
+    rates = Rates(smooth_us=3_000_000)
+    looks = [
+        rates.update(second * 1_000_000, {"a": total}) for second, total in enumerate((0, 0, 90_000, 90_030, 90_060))
+    ]
+    assert looks == [{}, {"a": 0.0}, {}, {"a": 30.0}, {"a": 30.0}]
+    assert rates.update(5_000_000, {"a": 90_090, "late": 70_000}) == {"a": 30.0}
+    assert rates.update(6_000_000, {"a": 90_120, "late": 80_000}) == {"a": 30.0}
+    assert rates.update(7_000_000, {"a": 90_150, "late": 80_010}) == {"a": 30.0, "late": 10.0}
 
 
 def test_counters_are_flattened_without_the_devices_and_not_for_ever() -> None:
