@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from cloud_processor.load import Load
@@ -23,10 +24,20 @@ class SteppedHost(Protocol):
         """Saves its state."""
 
 
-def run_host(host: SteppedHost, stop: threading.Event, settings: ProcessorSettings, load: Load) -> None:
-    """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are counted and retried."""
+def run_host(
+    host: SteppedHost,
+    stop: threading.Event,
+    settings: ProcessorSettings,
+    load: Load,
+    on_turn: Callable[[], object] = lambda: None,
+) -> None:
+    """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are counted and retried.
+
+    `on_turn` is called before every step.
+    """
     pause_us = 0
     while True:
+        on_turn()
         try:
             worked = host.step_once()
             if not worked and stop.is_set():

@@ -10,6 +10,7 @@ changes nothing in the store.
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from cloud_processor.gathered import Gathered
@@ -83,9 +84,9 @@ class Processor:
             self._tasks[shard].restore(state["task"])
             self._incarnation = state["incarnation"]
 
-    def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""
-        run_host(self, stop, self._settings, self._load)
+    def run(self, stop: threading.Event, on_turn: Callable[[], object] = lambda: None) -> None:
+        """Works until `stop` is set, then finishes what the log holds and saves; see `run_host`."""
+        run_host(self, stop, self._settings, self._load, on_turn)
 
     def step_once(self) -> int:
         """Steps what one write may hold, writes it, saves if it is time; returns how many records that were.

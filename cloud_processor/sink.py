@@ -9,6 +9,7 @@ so the store never goes back, and each effect is there once.
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from cloud_processor.gathered import Gathered
@@ -100,9 +101,9 @@ class Sink:
             partition.applied = (state["position"], state["part"])
             self._incarnation = state["incarnation"]
 
-    def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set, then finishes what the log holds and saves; ConnectErrors are retried."""
-        run_host(self, stop, self._settings, self._load)
+    def run(self, stop: threading.Event, on_turn: Callable[[], object] = lambda: None) -> None:
+        """Works until `stop` is set, then finishes what the log holds and saves; see `run_host`."""
+        run_host(self, stop, self._settings, self._load, on_turn)
 
     def step_once(self) -> int:
         """Reads what one write may hold, writes it, saves if it is time; returns how many records that were.

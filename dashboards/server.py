@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -11,21 +12,25 @@ from headwater.errors import ConnectError
 
 START_S = 10.0
 STOP_S = 5.0
+TURN_EVERY_S = 1
 
 
 class PageServer:
     """Listens on `host` and `port` (0 takes a free one) until stopped.
 
+    `on_turn` is called about once a second by the loop that answers requests.
+
     Raises:
         SettingsError: `host` is beyond loopback and the app has no token.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: Starlette, host: str, port: int, on_turn: Callable[[], object] = lambda: None) -> None:
         check_exposure(host, app.state.token)
         self._app = app
         self._host = host
         self._port = port
         self._thread: threading.Thread | None = None
+        self._on_turn = on_turn
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -40,6 +45,8 @@ class PageServer:
                 timeout_graceful_shutdown=2,
                 limit_concurrency=512,
                 h11_max_incomplete_event_size=16 * 1024,
+                callback_notify=self._turned,
+                timeout_notify=TURN_EVERY_S,
             )
         )
 
@@ -67,6 +74,9 @@ class PageServer:
             if not self._thread.is_alive() or waited_s > START_S:
                 raise ConnectError(f"the page did not start on {self._host}:{port}")
         return port
+
+    async def _turned(self) -> None:
+        self._on_turn()
 
     def _run(self, listener: socket.socket) -> None:
         try:

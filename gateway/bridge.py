@@ -67,10 +67,12 @@ class Gateway:
         log: where batches go; used from one thread at a time.
         clock: of receipt and batches.
         frontiers: what is durable in the store, for acks of level "store"; None sends no durable acks of that level.
-        on_over: called when another gateway took the session at the broker over; the host then stops this one.
+        on_over: called when another gateway took the session at the broker over, or a loop of this one failed; the host
+            then stops it.
 
     Attributes:
-        is_over: that has happened.
+        is_over: another one has the session.
+        failure: what ended a loop, None as long as all of them turn.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Gateway:
         self._settings = settings
         self._on_over = on_over
         self.is_over = False
+        self.failure: BaseException | None = None
         self._log = log
         self._clock = clock
         self._frontiers = frontiers
@@ -218,12 +221,14 @@ class Gateway:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A loop that fails must not leave clients talking to nobody: they are sent away, to come again later."""
+        """A loop that fails must not leave clients talking to nobody: they are sent away, and the host is told."""
         if task.cancelled() or task.exception() is None:
             return
         self._counters["failures"] += 1
+        self.failure = task.exception()
         _log.critical("%s failed; the gateway closes", task.get_name(), exc_info=task.exception())
         self._closing = asyncio.get_running_loop().create_task(self._inlet.close())
+        self._on_over()
 
     # Towards the log.
 

@@ -84,12 +84,13 @@ class Pipeline:
         self._log_keep_us = log_keep_us
         self._stop = threading.Event()
         self._failure: BaseException | None = None
+        self._turned = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> int:
         """Starts everything and returns the MQTT port."""
         port = self.loop.call(self.gateway.start())
-        self._spawn("processor", lambda: self.processor.run(self._stop))
+        self._spawn("processor", lambda: self.processor.run(self._stop, self._turned.set))
         self._spawn("keeper", self._keep)
         return port
 
@@ -119,8 +120,19 @@ class Pipeline:
 
     def check(self) -> None:
         """Raises what ended a stage, if one ended."""
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure or self.gateway.failure
+        if failure is not None:
+            raise failure
+
+    def has_turned(self) -> bool:
+        """Tells whether the processor's loop has turned since the last call; waits until the gateway's has.
+
+        So who calls it again and again hangs with the gateway, and hears of a processor that does.
+        """
+        self.loop.call(asyncio.sleep(0))
+        has_turned = self._turned.is_set()
+        self._turned.clear()
+        return has_turned
 
     def counters(self) -> dict[str, Any]:
         """The stages' own counters, for the page and the status line."""

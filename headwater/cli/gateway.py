@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 
 from gateway.bridge import Gateway
 from gateway.collector import rest_collector
@@ -23,9 +25,11 @@ from headwater.cli.shared import (
 from headwater.errors import ConnectError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
+from headwater.io.supervisor_systemd import Supervisor
 from headwater.ports import KeptLog
 from headwater.settings import Table
 
+TURN_EVERY_S = 1.0
 TRIM_EVERY_S = 60.0
 
 
@@ -54,7 +58,7 @@ async def _serve(tables: Mapping[str, Table], pipeline: PipelineSettings) -> dic
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    clock = SystemClock()
+    clock, supervisor = SystemClock(), Supervisor(os.environ)
     log = open_log(tables)
     settings = gateway_of(tables, log)
     frontiers = open_reader(pipeline)
@@ -64,18 +68,29 @@ async def _serve(tables: Mapping[str, Table], pipeline: PipelineSettings) -> dic
         say(
             f"gateway: MQTT {'at' if settings.mqtt else 'on'} {gateway.where}, log {url_of(pipeline, 'log')} ({log.incarnation})"
         )
+        supervisor.ready(f"MQTT {gateway.where}, log {url_of(pipeline, 'log')}")
+        trimmer = asyncio.create_task(_trim_often(log, clock, pipeline.log_keep_us))
         while not stop.is_set():
-            try:
-                await asyncio.wait_for(stop.wait(), TRIM_EVERY_S)
-            except TimeoutError:
-                await asyncio.to_thread(_trim, log, clock.now_us() - pipeline.log_keep_us)
+            supervisor.alive(clock.monotonic_us())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), TURN_EVERY_S)
+        supervisor.stopping("writing what has come")
+        trimmer.cancel()
         await gateway.stop()
+        if gateway.failure is not None:
+            raise gateway.failure
         if gateway.is_over:
             say(f"gateway: another one took the session {settings.mqtt_client_id!r} at {settings.mqtt} over: ended")
         return gateway.counters()
     finally:
         frontiers.close()
         log.close()
+
+
+async def _trim_often(log: KeptLog, clock: SystemClock, keep_us: int) -> None:
+    while True:
+        await asyncio.sleep(TRIM_EVERY_S)
+        await asyncio.to_thread(_trim, log, clock.now_us() - keep_us)
 
 
 def _trim(log: KeptLog, before_us: int) -> None:

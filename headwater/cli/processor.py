@@ -1,6 +1,7 @@
 """`headwater processor` and `headwater sink`: log in, store out, as a process of its own."""
 
 import argparse
+import os
 import threading
 from collections.abc import Mapping
 
@@ -22,6 +23,7 @@ from headwater.cli.shared import (
 from headwater.errors import ConnectError, SettingsError
 from headwater.io.clock_system import SystemClock
 from headwater.io.memory_glibc import keep_memory
+from headwater.io.supervisor_systemd import Supervisor
 from headwater.ports import KeptStore
 from headwater.settings import Table
 
@@ -53,7 +55,7 @@ def _process(
     is_sink = name == "sink"
     if is_flink(pipeline) and not is_sink:
         raise SettingsError(f"[pipeline] processor = {pipeline.processor!r}: Flink hosts the tasks; run headwater sink")
-    clock = SystemClock()
+    clock, supervisor = SystemClock(), Supervisor(os.environ)
     settings = table(tables, "processor", ProcessorSettings)
     log = open_log_reader(tables, settings.partitions)
     store, checkpoints = open_store(tables, is_sink=is_sink)
@@ -67,7 +69,9 @@ def _process(
     keeper = threading.Thread(target=_keep, args=(store, clock, stop), name="keeper", daemon=True)
     keeper.start()
     try:
-        processor.run(stop)
+        supervisor.ready(f"log {url_of(pipeline, 'log')}, store {url_of(pipeline, 'store')}")
+        processor.run(stop, lambda: supervisor.alive(clock.monotonic_us()))
+        supervisor.stopping("all that the log holds is stored")
         return processor.counters()
     finally:
         stop.set()

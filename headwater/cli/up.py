@@ -1,6 +1,7 @@
 """`headwater up`: gateway, processor and live page in one process, for real devices."""
 
 import argparse
+import os
 from collections.abc import Mapping
 
 from dashboards.app import make_app, read_token
@@ -23,6 +24,7 @@ from headwater.cli.shared import (
     stop_on_signals,
     table,
 )
+from headwater.io.supervisor_systemd import Supervisor
 from headwater.settings import Table
 
 LOOK_EVERY_S = 0.5
@@ -48,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options, *flags, *mqtt_flags(options))
     page, gateway = table(settings, "page", DashboardSettings), table(settings, "gateway", GatewaySettings)
     check_exposure(page.host, read_token(page))
+    supervisor = Supervisor(os.environ)
     with stop_on_signals(options.run_us) as stop:
         if is_flink(table(settings, "pipeline", PipelineSettings)):
             _ensure_job(settings)
@@ -67,8 +70,12 @@ def run(options: argparse.Namespace) -> int:
         say(f"up: MQTT {'at' if gateway.mqtt else 'on'} {pipeline.gateway.where}")
         if server is not None:
             say(f"up: page on http://{page.host}:{server.start()}/")
+        supervisor.ready(f"MQTT {pipeline.gateway.where}")
         while not stop.wait(LOOK_EVERY_S) and not pipeline.gateway.is_over:
             pipeline.check()
+            if pipeline.has_turned():
+                supervisor.alive(pipeline.clock.monotonic_us())
+    supervisor.stopping("finishing what the log holds")
     if pipeline.gateway.is_over:
         say(f"up: another gateway took the session {gateway.mqtt_client_id!r} at {gateway.mqtt} over: ending")
     if server is not None:

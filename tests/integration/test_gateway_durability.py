@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import mqtt5
@@ -17,8 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from headwater import log_topics
 from headwater.ack import Ack, parse_ack
 from headwater.batch_arrow import batch_from_arrow
+from headwater.io.log_memory import MemoryLog
 from headwater.io.log_sqlite import SqliteLog
-from headwater.ports import FrontierRow
+from headwater.ports import FrontierRow, LogRecord
 from headwater.status import Status
 
 pytestmark = pytest.mark.integration
@@ -67,6 +69,25 @@ def next_ack(client: RawClient) -> Ack:
         if isinstance(got, mqtt5.PublishPacket):
             assert got.topic == ACK
             return parse_ack(got.payload)
+
+
+def test_a_gateway_whose_writer_fails_sends_clients_away_and_tells_its_host_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryLog):
+        def append(self, records: Sequence[LogRecord]) -> list[int]:
+            raise RuntimeError("a fault")
+
+    with Running(tmp_path, log=Broken()) as server:
+        assert server.gateway.failure is None
+        device = RawClient(server.port, "device")
+        device.send(mqtt5.PublishPacket(FRAME, frame(1), qos=QOS1, packet_id=1))
+        while (got := device.next()) is not None:
+            assert not isinstance(got, mqtt5.PubAckPacket)
+        until(lambda: server.gateway.failure)
+        assert str(server.gateway.failure) == "a fault"
+        device.close()
+    assert "the gateway closes" in caplog.text
 
 
 def test_store_level_acks_follow_the_store_and_wait_retained_for_a_device(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The agent under systemd's protocol: what `systemd-analyze` says of its units, and what the agent tells a supervisor."""
+"""Our processes under systemd's protocol: what `systemd-analyze` says of the units, and what each tells a supervisor."""
 
 import os
 import re
@@ -7,12 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from gateway_server import until
 
+from gateway.settings import GatewaySettings
+from headwater.cli.embedding import build_pipeline
+from headwater.cli.pipeline import PipelineSettings
+from headwater.cli.shared import table_classes
 from headwater.io.supervisor_systemd import Supervisor
 
 pytestmark = pytest.mark.integration
@@ -104,6 +110,67 @@ def test_the_agent_says_ready_pings_and_says_that_it_stops(
             rest.append(notices.recv(4096).decode())
         assert set(rest[:-1]) <= {"WATCHDOG=1"}
         assert agent.wait(WAIT_S) == 0
+
+
+@pytest.mark.parametrize("name", ["gateway", "processor", "sink", "page", "up"])
+def test_each_service_of_a_hub_says_ready_pings_and_says_that_it_stops(
+    name: str, tmp_path: Path, notices: socket.socket
+) -> None:
+    environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(PATIENCE_US)}
+    ports = ["--set", "gateway.port=0", "--set", "page.port=0"]
+    command = [*HEADWATER, name, "--data", str(tmp_path / "data"), *ports]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as service:
+        while (told := notices.recv(4096).decode()) == "WATCHDOG=1":
+            assert name == "page", "its loop turns before it has been asked for the first time"
+        assert told.startswith("READY=1\nSTATUS="), told
+        assert [notices.recv(4096) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        service.send_signal(signal.SIGTERM)
+        rest = []
+        while not rest or not rest[-1].startswith("STOPPING=1"):
+            rest.append(notices.recv(4096).decode())
+        assert set(rest[:-1]) <= {"WATCHDOG=1"}
+        assert service.wait(WAIT_S) == 0
+
+
+def test_systemd_understands_the_unit_of_a_hub_that_the_docs_show(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    unit = tmp_path / "headwater@up.service"
+    unit.write_text(text.replace("/opt/headwater/bin/python", sys.executable))
+    assert sys.executable in unit.read_text()
+    done = analyze("verify", "--man=no", str(unit), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "headwater@" not in done.stderr, done.stderr
+    done = analyze("security", "--offline=true", "--no-pager", str(unit), folder=tmp_path)
+    found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) < 2.5, done.stdout
+
+
+def test_a_processor_that_hangs_is_noticed_by_who_looks_at_the_pipeline(tmp_path: Path) -> None:
+    data = PipelineSettings(data=str(tmp_path))
+    pipeline = build_pipeline(
+        {name: made() for name, made in table_classes().items()}
+        | {"pipeline": data, "gateway": GatewaySettings(port=0)}
+    )
+    may_go_on, hangs = threading.Event(), threading.Event()
+    step = pipeline.processor.step_once
+
+    def hang() -> int:
+        hangs.set()
+        may_go_on.wait(WAIT_S)
+        return step()
+
+    pipeline.start()
+    until(pipeline.has_turned)
+    pipeline.processor.step_once = hang  # type: ignore[method-assign]
+    hangs.wait(WAIT_S)
+    pipeline.has_turned()
+    assert not pipeline.has_turned()
+    may_go_on.set()
+    until(pipeline.has_turned)
+    pipeline.stop_stages()
+    pipeline.close()
 
 
 def test_a_source_that_hangs_is_noticed_by_silence(tmp_path: Path, notices: socket.socket) -> None:
