@@ -3,22 +3,19 @@
 import json
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from influx_server import Influx1, http
+from panel_queries import DASHBOARDS, RULES, Database, View, all_asked, complaint, differs, query_of
 from plant_log import PARTITIONS, START_US, plant_log
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from dashboards.app import make_app
-from dashboards.grafana.contents import Asked, queries_of, variables_of
-from dashboards.grafana.macros import ALL, substitute
+from dashboards.grafana.contents import Asked, queries_of
 from dashboards.server import PageServer
 from dashboards.settings import DashboardSettings
 from headwater.cli.engines import open_points, open_reader, open_store
@@ -34,37 +31,9 @@ from headwater.testing import ManualClock
 pytestmark = pytest.mark.integration
 
 MINUTES = 35
-FOLDER = Path(__file__).parents[2] / "dashboards" / "grafana" / "provisioning"
-DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.rglob("*.json"))}
-RULES = [
-    rule
-    for group in yaml.safe_load((FOLDER / "alerting" / "rules.yaml").read_text())["groups"]
-    for rule in group["rules"]
-]
-ASKED = [
-    pytest.param(uid, asked, id=f"{uid}: {asked.place}")
-    for uid, dashboard in DASHBOARDS.items()
-    for asked in queries_of(dashboard)
-]
+ASKED = [pytest.param(uid, asked, id=f"{uid}: {asked.place}") for uid, asked in all_asked()]
 # Nothing of the kind is in the data, and then the panel shows what it has for nothing.
 EMPTY = {'"Degraded"', '"Warning"', '"Info"', '"Health below 40"'}
-
-
-@dataclass(frozen=True)
-class Database:
-    """An InfluxQL endpoint that holds the plant's data; `name` is the data source's default database."""
-
-    url: str
-    name: str
-
-    def ask(self, text: str) -> list[dict[str, Any]]:
-        """The series of the answer, asked for as Grafana does: POST, times in ms."""
-        body = urllib.parse.urlencode({"db": self.name, "q": text, "epoch": "ms"}).encode()
-        status, data = http("POST", f"{self.url}/query", body, **{"Content-Type": "application/x-www-form-urlencoded"})
-        assert status == 200, (text, data)
-        (result,) = json.loads(data)["results"]
-        assert "error" not in result, (text, result)
-        return list(result.get("series", []))
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +79,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, log: MemoryLog) -> Iterator[D
         points.close()
 
 
-def filled(text: str, dashboard: Mapping[str, Any], **chosen: str | list[str]) -> str:
-    """The query over the whole time, All chosen where that can be, else the first machine and the short windows."""
-    values: dict[str, Any] = {"device": "pump-001", "window": "10s", "raw": "raw", "windows": "windows"}
-    values |= {name: ALL for name, variable in variables_of(dashboard).items() if variable.get("multi")}
-    end_ms = START_US // 1000 + MINUTES * 60_000
-    return substitute(text, values | chosen, from_ms=START_US // 1000, to_ms=end_ms, interval_ms=60_000)
-
-
-def wanted(text: str) -> list[str]:
-    """The columns that a query's outer SELECT names."""
-    if text.startswith("SHOW"):
-        return ["key", "value"]
-    selected = text.removeprefix("SELECT ").split(" FROM ", 1)[0]
-    return re.findall(r'AS "(\w+)"', selected) or re.findall(r'"(\w+)"', selected)
+# The whole time, and the first machine and the short windows where one must be chosen.
+VIEW = View(START_US // 1000, START_US // 1000 + MINUTES * 60_000, chosen={"device": "pump-001", "window": "10s"})
+filled = VIEW.filled
 
 
 @pytest.mark.parametrize(("uid", "asked"), ASKED)
@@ -132,42 +90,21 @@ def test_a_query_gives_the_columns_that_its_panel_uses(influxdb: Database, uid: 
     if any(name in asked.place for name in EMPTY):
         assert not series
         return
-    assert series, asked.text
-    tags = re.findall(r'"(\w+)"', asked.text.rpartition("GROUP BY")[2]) if "GROUP BY time" in asked.text else []
-    for one in series:
-        assert set(wanted(asked.text)) <= set(one["columns"]), one["columns"]
-        assert set(tags) <= set(one.get("tags", {})), one
-        assert one["values"]
-    places = [one["columns"].index(name) for one in series for name in wanted(asked.text)]
-    assert any(row[at] is not None for one in series for at in places for row in one["values"] if at < len(row))
-
-
-def comparable(series: list[dict[str, Any]]) -> list[Any]:
-    """An answer without what InfluxDB leaves open: the order of rows of one time, and the last bits of a sum."""
-    return [
-        [one.get("tags"), one["columns"], sorted((plain(row) for row in one["values"]), key=repr)] for one in series
-    ]
-
-
-def plain(row: list[Any]) -> list[Any]:
-    return [float(f"{cell:.12g}") if isinstance(cell, int | float) else cell for cell in row]
+    assert complaint(asked.text, series) == ""
 
 
 @pytest.mark.parametrize(("uid", "asked"), ASKED)
 def test_the_page_gives_the_answer_of_influxdb(influxdb: Database, page: Database, uid: str, asked: Asked) -> None:
     text = filled(asked.text, DASHBOARDS[uid])
-    mine, theirs = comparable(page.ask(text)), comparable(influxdb.ask(text))
-    if re.match(r"SELECT (top|bottom)\(", text):
-        # Of equally high rows either may be the tenth: the values are the same, not the names.
-        mine, theirs = ([sorted(row[1] for row in one[2]) for one in answer] for answer in (mine, theirs))
-    assert mine == theirs
+    mine, theirs = page.ask(text), influxdb.ask(text)
+    assert not differs(text, mine, theirs), (mine, theirs)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["title"])
 def test_a_rule_asks_for_series_with_the_labels_that_its_message_names(
     influxdb: Database, rule: dict[str, Any]
 ) -> None:
-    text = rule["data"][0]["model"]["query"]
+    text = query_of(rule)
     series = influxdb.ask(filled(text, {}))
     assert series, text
     labels = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
@@ -202,7 +139,7 @@ def test_a_rule_fires_for_what_happened_and_for_nothing_else(
     influxdb: Database, title: str, labels: list[dict[str, str]]
 ) -> None:
     rule = next(rule for rule in RULES if rule["title"] == title)
-    series = influxdb.ask(filled(rule["data"][0]["model"]["query"], {}))
+    series = influxdb.ask(filled(query_of(rule), {}))
     assert [one["tags"] for one in series if fires(rule, reduced(rule, one))] == labels
 
 
@@ -221,7 +158,7 @@ def test_the_rule_of_lag_fires_where_it_grows_and_not_where_it_swings(influxdb: 
         for number, lag in enumerate(lags)
     ]
     assert http("POST", f"{influxdb.url}/write?db=lags", "\n".join(lines).encode())[0] == 204
-    series = Database(influxdb.url, "lags").ask(filled(rule["data"][0]["model"]["query"], {}))
+    series = Database(influxdb.url, "lags").ask(filled(query_of(rule), {}))
     assert {one["tags"]["instance"] for one in series} == shapes.keys()
     assert [one["tags"]["instance"] for one in series if fires(rule, reduced(rule, one))] == ["grows"]
 

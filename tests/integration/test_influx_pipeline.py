@@ -4,49 +4,36 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gateway_server import until
+from influx_pipeline import HEADWATER, Ask, ended, prepare, simulate, stored_readings, told_by, up, url_of
 from influx_server import Influx1, Influx2, free_port, http
 
 from headwater.batch_arrow import batch_from_arrow
-from headwater.errors import ConnectError
 from headwater.io.log_sqlite import SqliteLogReader
 from headwater.io.store_sqlite_query import StoreReader
 from headwater.log_topics import PARTITIONS_DEFAULT, READINGS
 
 pytestmark = pytest.mark.integration
 
-HEADWATER = [sys.executable, "-m", "headwater"]
 # For a long campaign: HEADWATER_CAMPAIGN_S=600.
 SECONDS = float(os.environ.get("HEADWATER_CAMPAIGN_S", "6"))
 
 
-def told_by(ledger: Path, event: str = "accepted") -> Counter[str]:
-    """Readings that the devices' own ledgers call accepted (known to be durable), or offered, by device."""
-    counts: Counter[str] = Counter()
-    for path in ledger.glob("*.jsonl"):
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            counts[entry["device"]] += entry["readings"] * (entry["e"] == event)
-    return counts
-
-
-def logged(path: Path) -> dict[tuple[str, str, int], bytes]:
-    """{(device, metric, time in ns): bits of the value} of all frames in the log."""
+def logged(path: Path) -> dict[tuple[tuple[str, str], str, int], bytes]:
+    """{((site, device), metric, time in ns): bits of the value} of all frames in the log."""
     log, readings = SqliteLogReader(path), {}
     for partition in range(PARTITIONS_DEFAULT):
         for record in log.read(READINGS, partition, 0, 1_000_000):
             batch = batch_from_arrow(record.value)
-            names = [batch.devices[code][1] for code in batch.device.tolist()]
+            names = [batch.devices[code] for code in batch.device.tolist()]
             for row, metric, at, value in zip(
                 batch.frame_of_reading.tolist(), batch.metric.tolist(), batch.time_us.tolist(), batch.value, strict=True
             ):
@@ -55,68 +42,13 @@ def logged(path: Path) -> dict[tuple[str, str, int], bytes]:
     return readings
 
 
-Ask = Callable[[str, str], list[dict[str, Any]]]
-
-
-def prepare(server: Influx1 | Influx2, data: Path) -> Ask:
-    """Sets the server up as a user does; returns how to ask a bucket something in InfluxQL."""
-    admin = []
-    if isinstance(server, Influx2):
-        (data.parent / "admin").write_text(server.token)
-        admin = ["--admin-token-file", str(data.parent / "admin")]
-    command = [*HEADWATER, "influx", "setup", "--url", url_of(server), "--data", str(data), *admin]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    if isinstance(server, Influx1):
-        return server.query
-    token, two = (data / "influx-read.token").read_text().strip(), server
-    return lambda bucket, text: two.query(token, bucket, text)
-
-
-def url_of(server: Influx1 | Influx2) -> str:
-    return f"influxdb://127.0.0.1:{server.port}" + ("?org=plant" if isinstance(server, Influx2) else "")
-
-
-def in_influx(ask: Ask) -> dict[tuple[str, str, int], bytes]:
+def in_influx(ask: Ask) -> dict[tuple[tuple[str, str], str, int], bytes]:
     rows = ask("raw", 'SELECT * FROM "telemetry"')
     values = [row["value"] if row.get("value") is not None else row["bad"] for row in rows]
     return {
-        (row["device"], row["metric"], row["time"]): np.float64(value).tobytes()
+        ((row["site"], row["device"]), row["metric"], row["time"]): np.float64(value).tobytes()
         for row, value in zip(rows, values, strict=True)
     }
-
-
-def stored_readings(data: Path) -> int:
-    """How many the books say are stored; 0 as long as there are no books."""
-    reader = StoreReader(data / "store.db")
-    try:
-        return reader.account_total()["readings_stored"]
-    except ConnectError:
-        return 0
-    finally:
-        reader.close()
-
-
-def up(data: Path, url: str, port: int, page_port: int = 0) -> subprocess.Popen[str]:
-    page = ["--port", str(page_port)] if page_port else ["--no-page"]
-    return subprocess.Popen(
-        [*HEADWATER, "up", "--data", str(data), "--store", url, "--mqtt-port", str(port), *page, "--json"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def simulate(port: int, ledger: Path, seconds: float, drain: str = "60s") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*HEADWATER, "simulate", "--devices", "12", "--gateway", f"mqtt://127.0.0.1:{port}", "--for", f"{seconds:g}s",
-         "--frames-every", "5s", "--speed", "10", "--ledger", str(ledger), "--set", f"simulator.drain={drain}", "--json"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen[str], within_s: float, code: int = 0) -> dict[str, Any]:
-    output, _ = process.communicate(timeout=within_s)
-    assert process.returncode == code, output
-    report: dict[str, Any] = json.loads(output)
-    return report
 
 
 def asked(page_port: int, question: str) -> dict[str, Any]:
@@ -173,7 +105,7 @@ def test_a_kill_of_the_store_loses_and_doubles_nothing(tmp_path: Path, kind: typ
         assert ask("windows", 'SELECT count("mean") FROM "window"')[0]["count"] > 0
 
 
-def check_account(data: Path, told: Counter[str], ask: Ask) -> None:
+def check_account(data: Path, told: Counter[tuple[str, str]], ask: Ask) -> None:
     """The books are clean, and InfluxDB holds what ledgers and log tell: each reading once, bit for bit."""
     books = StoreReader(data / "store.db")
     total, letters = books.account_total(), books.dead_letters(10)
