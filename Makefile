@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influxql chaos screenshots \
+.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influx-panels influxql chaos screenshots \
 	clean
 
 help:  ## Print the targets
@@ -73,6 +73,10 @@ chaos: $(STAMP_TEST)  ## The kill matrix over Mosquitto, Kafka and Flink: ten ro
 
 influx-crash: $(STAMP_TEST)  ## Ten minutes of a store on InfluxDB that is killed every half minute
 	HEADWATER_CAMPAIGN_S=600 $(BIN)/python -m pytest -q tests/integration/test_influx_pipeline.py
+
+influx-panels: $(STAMP_TEST)  ## Ask everything that the dashboards ask, after 5 minutes of 200 devices over an InfluxDB that was dead for 2
+	$(BIN)/python scripts/install_servers.py influxdb
+	$(BIN)/python scripts/panel_answers.py $(ARGS)
 
 influxdb2: $(STAMP_TEST)  ## Build a real InfluxDB 2.7 for the tests that use it (Go, Rust, clang; 15 minutes or more)
 	$(BIN)/python scripts/influxdb2.py

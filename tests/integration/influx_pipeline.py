@@ -69,13 +69,15 @@ def up(data: Path, url: str, port: int, page_port: int = 0, more: Iterable[str] 
     )  # fmt: skip
 
 
-def simulate(port: int, ledger: Path, seconds: float, drain: str = "60s", **options: object) -> subprocess.Popen[str]:
+def simulate(
+    port: int, ledger: Path, seconds: float, drain: str = "60s", more: Iterable[str] = (), **options: object
+) -> subprocess.Popen[str]:
     """A fleet of 12 devices at ten times the speed of life, in frames of 5 s; `options` are others of the command."""
     options = {"devices": 12, "frames_every": "5s", "speed": 10, "for": f"{seconds:g}s"} | options
     told = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     return subprocess.Popen(
         [*HEADWATER, "simulate", "--gateway", f"mqtt://127.0.0.1:{port}", "--ledger", str(ledger), "--set",
-         f"simulator.drain={drain}", "--json", *told],
+         f"simulator.drain={drain}", "--json", *told, *more],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Every query of every dashboard and rule as Grafana sends it, and what its answer must hold: for tests and for scripts/panel_answers.py."""
 
 import json
+import math
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,20 +93,45 @@ def complaint(text: str, series: Series) -> str:
     return "" if any(cell is not None for cell in cells) else "only empty cells"
 
 
-def comparable(series: Series) -> list[Any]:
-    """An answer without what InfluxDB leaves open: the order of rows of one time, and the last bits of a sum."""
+def differs(text: str, one: Series, other: Series) -> bool:
+    """Tells whether two answers to a query are not the same, as far as InfluxQL says what they must be.
+
+    The order of rows of one time is left open, and the last bits of a sum; those are all that is left where one sum is
+    taken from another that is nearly the same.
+    """
+    mine, theirs = _settled(text, one), _settled(text, other)
+    if [(kept.get("tags"), kept["columns"], len(kept["values"])) for kept in mine] != [
+        (kept.get("tags"), kept["columns"], len(kept["values"])) for kept in theirs
+    ]:
+        return True
+    rows, others = _rows(mine), _rows(theirs)
+    if re.match(r"SELECT (top|bottom)\(", text):
+        # Of equally high rows either may be the tenth: the values are the same, not the names.
+        rows, others = (sorted([row[1]] for row in found) for found in (rows, others))
+    least = 1e-9 if re.search(r"(derivative|difference)\(", text) else 0.0
+    cells = zip((cell for row in rows for cell in row), (cell for row in others for cell in row), strict=True)
+    return not all(_alike(cell, others_cell, least) for cell, others_cell in cells)
+
+
+def _rows(series: Series) -> list[Sequence[Any]]:
+    """All rows, those of a series sorted by what is in them."""
     return [
-        [one.get("tags"), one["columns"], sorted((_plain(row) for row in one["values"]), key=repr)] for one in series
+        row
+        for one in series
+        for row in sorted(
+            one["values"], key=lambda row: [("", cell) if _is_number(cell) else (repr(cell), 0) for cell in row]
+        )
     ]
 
 
-def differs(text: str, one: Series, other: Series) -> bool:
-    """Tells whether two answers to a query are not the same, as far as InfluxQL says what they must be."""
-    mine, theirs = comparable(_settled(text, one)), comparable(_settled(text, other))
-    if re.match(r"SELECT (top|bottom)\(", text):
-        # Of equally high rows either may be the tenth: the values are the same, not the names.
-        mine, theirs = ([sorted(row[1] for row in kept[2]) for kept in answer] for answer in (mine, theirs))
-    return mine != theirs
+def _alike(one: Any, other: Any, least: float) -> bool:
+    if _is_number(one) and _is_number(other):
+        return math.isclose(one, other, rel_tol=1e-11, abs_tol=least)
+    return type(one) is type(other) and one == other
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
 def _settled(text: str, series: Series) -> Series:
@@ -119,7 +145,3 @@ def _settled(text: str, series: Series) -> Series:
         else one
         for one in series
     ]
-
-
-def _plain(row: Sequence[Any]) -> list[Any]:
-    return [float(f"{cell:.12g}") if isinstance(cell, int | float) else cell for cell in row]

@@ -100,6 +100,26 @@ def test_the_page_gives_the_answer_of_influxdb(influxdb: Database, page: Databas
     assert not differs(text, mine, theirs), (mine, theirs)
 
 
+def test_what_an_answer_lacks_and_where_two_differ_is_seen() -> None:
+    text = 'SELECT max("lag") AS "lag" FROM "pipeline" WHERE time > 0 GROUP BY time(1m), "instance" fill(null)'
+    right = [{"tags": {"instance": "a"}, "columns": ["time", "lag"], "values": [[0, None], [60, 0.1 + 0.2]]}]
+    assert complaint(text, right) == ""
+    assert complaint(text, []) == "no data"
+    assert "instance" in complaint(text, [{**right[0], "tags": {}}])
+    assert "lag" in complaint(text, [{**right[0], "columns": ["time", "max"]}])
+    assert complaint(text, [{**right[0], "values": [[0, None]]}]) == "only empty cells"
+    assert not differs(text, right, [{**right[0], "values": [[60, 0.3], [0, None]]}])
+    assert differs(text, right, [{**right[0], "values": [[0, None], [60, 0.3000001]]}])
+    assert differs(text, right, [{**right[0], "values": [[0, 0.0], [60, 0.3]]}])
+    assert differs(text, right, [])
+    # Of the rows of the last time that a LIMIT lets through, any may have been taken.
+    cut = 'SELECT "value" FROM "telemetry" ORDER BY time DESC LIMIT 3'
+    newest = {"columns": ["time", "value"], "values": [[9, 1], [8, 2], [7, 3]]}
+    assert not differs(cut, [newest], [{**newest, "values": [[9, 1], [8, 2], [7, 4]]}])
+    assert differs(cut, [newest], [{**newest, "values": [[9, 1], [8, 5], [7, 3]]}])
+    assert differs("SELECT difference(x)", [newest], [{**newest, "values": [[9, 1], [8, 2], [7, 3.00001]]}])
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["title"])
 def test_a_rule_asks_for_series_with_the_labels_that_its_message_names(
     influxdb: Database, rule: dict[str, Any]
