@@ -1,11 +1,13 @@
 """From encoded frames on MQTT to stored windows: gateway and processor as processes of their own, as deployed.
 
     load (this process) ──MQTT, QoS 1──▶ headwater gateway ─▶ log.db ─▶ headwater processor ─▶ store.db
+    the same ──▶ Mosquitto ──▶ headwater gateway ─▶ Kafka ─▶ headwater processor ─▶ store.db     (broker_kafka_)
 
 A run begins with the first PUBLISH and ends when the store's accounts say that every frame is stored. CPU is user and
 system time of the two processes; the load generator shares the machine's cores and is not counted. The headline has
 200 devices of eight metrics at 1 Hz that send their past in frames of 800 readings (100 s), as after an outage; ten and
-5,000 devices send the same number of frames of 100 readings.
+5,000 devices send the same number of frames of 100 readings. The real servers share the cores and are not in the CPU figures
+either; without Mosquitto or Kafka there are no figures of them.
 """
 
 import os
@@ -18,13 +20,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mqtt5
 
+from benchmarks import _kafka
+from benchmarks._gateway_broker import mosquitto, program
+from headwater.errors import SettingsError
 from headwater.io.store_sqlite_query import StoreReader
 from headwater.names import mqtt_topic
 from simulators.fleet import encoded_frames
@@ -52,35 +57,35 @@ def free_port() -> int:
 
 
 @contextmanager
-def stages(data: Path, port: int) -> Iterator[tuple[int, int]]:
-    """Runs gateway and processor; gives their process ids."""
-    common = [
-        "--data",
-        str(data),
-        "--set",
-        f"gateway.partitions={PARTITIONS}",
-        "--set",
-        f"processor.partitions={PARTITIONS}",
-    ]
-    common += [
-        "--set",
-        f"gateway.port={port}",
-        "--set",
-        "gateway.rate_max_messages=1000000",
-        "--set",
-        "gateway.rate_max_bytes=1000000000",
-    ]
+def stages(data: Path, port: int, kafka_url: str = "") -> Iterator[tuple[int, int]]:
+    """Runs gateway and processor; gives their process ids.
+
+    Args:
+        data: their folder.
+        port: where the gateway listens, or with Kafka that of the broker it subscribes at.
+        kafka_url: the log; "" for SQLite and no broker.
+    """
+    common = ["--data", str(data)]
+    common += [f"--set={table}.partitions={PARTITIONS}" for table in ("gateway", "processor")]
+    common += ["--log", kafka_url, f"--set=kafka.topic_prefix={data.name}."] if kafka_url else []
+    gateway = ["--mqtt", f"mqtt://127.0.0.1:{port}"] if kafka_url else [f"--set=gateway.port={port}"]
+    gateway += ["--set=gateway.rate_max_messages=1000000", "--set=gateway.rate_max_bytes=1000000000"]
     running = []
     try:
-        for name in ("gateway", "processor"):
-            with (data / f"{name}.txt").open("wb") as said:
-                running.append(subprocess.Popen([sys.executable, "-m", "headwater", name, *common], stderr=said))
+        for name, options in (("gateway", gateway), ("processor", [])):
+            with (data / f"{name}.txt").open("wb") as messages:
+                command = [sys.executable, "-m", "headwater", name, *common, *options]
+                running.append(subprocess.Popen(command, stderr=messages))
         deadline_s = time.monotonic() + 30
         while time.monotonic() < deadline_s:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0 and (data / "store.db").exists():
-                    break
+            said = (data / "gateway.txt").read_text(encoding="utf-8")
+            if ("connected" if kafka_url else "MQTT on") in said and (data / "store.db").exists():
+                break
+            if any(process.poll() is not None for process in running):
+                raise SettingsError(f"a stage ended: {said}{(data / 'processor.txt').read_text(encoding='utf-8')}")
             time.sleep(0.05)
+        else:
+            raise SettingsError(f"the stages did not get ready: {said}")
         time.sleep(1.0)  # Imports and first heartbeats are not what is measured.
         yield running[0].pid, running[1].pid
     finally:
@@ -147,11 +152,12 @@ def prepared(devices: int, frames_per_device: int, readings_per_frame: int) -> W
     return Work(packets, len(packets), metrics * seconds * frames_per_device)
 
 
-def one_run(work: Work) -> dict[str, float]:
-    """Loads a fresh pipeline and returns its figures."""
-    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
-        data, port = Path(folder), free_port()
-        with stages(data, port) as pids:
+def one_run(work: Work, kafka_url: str = "") -> dict[str, float]:
+    """Loads a fresh pipeline and returns its figures; with a Kafka, behind a fresh Mosquitto and in topics of its own."""
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, ExitStack() as stack:
+        data = Path(folder)
+        port = stack.enter_context(mosquitto(data)) if kafka_url else free_port()
+        with stages(data, port, kafka_url) as pids:
             before = [cpu_s(pid) for pid in pids]
             begun_s, load_s = time.perf_counter(), time.process_time()
             publish_all(port, work.packets)
@@ -181,6 +187,21 @@ def median_of(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
+def with_real_servers(work: Work, turns: int) -> dict[str, float]:
+    """The figures of the broker form; none where its servers are not installed."""
+    if program() is None or _kafka.lacking():
+        return {}
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, _kafka.running(Path(folder)) as url:
+        one_run(work, url)  # Kafka's first run is one of its compiler.
+        found = median_of([one_run(work, url) for _ in range(turns)])
+    return {
+        "broker_kafka_readings_per_s": round(found["readings_per_s"]),
+        "broker_kafka_cpu_us_per_reading": round(found["cpu_us_per_reading"], 4),
+        "broker_kafka_gateway_cpu_us_per_frame": round(found["gateway_cpu_us_per_frame"], 2),
+        "broker_kafka_measured_s": round(found["wall_s"], 2),
+    }
+
+
 def run(*, quick: bool = False) -> dict[str, Any]:
     """Throughput with large frames, and what a reading costs with many devices against few."""
     turns, scale = (1, 1) if quick else (3, 4)
@@ -201,6 +222,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
             "processor_cpu_us_per_reading": round(large["processor_cpu_us_per_reading"], 4),
             "load_cpu_us_per_frame": round(large["load_cpu_us_per_frame"], 2),
             "measured_s": round(large["wall_s"], 2),
+            **with_real_servers(work, turns),
             "readings": work.readings,
             "readings_per_frame": 800,
             "devices": 200,

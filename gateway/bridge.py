@@ -153,7 +153,6 @@ class Gateway:
         if self._settings.durable_level == "backbone" or self._frontiers is not None:
             self._spawn(self._send_acks(), "headwater-acks")
         self._spawn(self._run_inlet(), "headwater-inlet")
-        _log.info("the gateway is at %s", self.where)
         return self._port
 
     async def _run_inlet(self) -> None:
@@ -190,7 +189,6 @@ class Gateway:
         await asyncio.gather(writer, return_exceptions=True)
         self._writer.shutdown()
         self._asker.shutdown()
-        _log.info("the gateway has stopped")
 
     def _say_state(self, *, online: bool) -> None:
         """Tells Sparkplug nodes whether their host is there."""
@@ -369,14 +367,19 @@ class Gateway:
         """Asks the store what became durable, and tells devices."""
         loop = asyncio.get_running_loop()
         version, sites = 0, frozenset(self._settings.sites)
+        told = ""
         while True:
             if self._settings.durable_level == "store" and self._frontiers is not None:
                 try:
                     version, rows = await loop.run_in_executor(self._asker, self._frontiers.changed, version)
                 except ConnectError as error:
                     self._counters["frontier_errors"] += 1
-                    _log.warning("the store can't be asked what is durable: %s", error)
+                    if told != str(error):  # It may last for hours, at five questions a second.
+                        told = str(error)
+                        _log.warning("the store can't be asked what is durable: %s", told)
                     rows = []
+                else:
+                    told = ""
                 for row in rows:
                     if not sites or row.site in sites:
                         self._acks.note(row, self._clock.monotonic_us())

@@ -116,23 +116,24 @@ class Plant:
         self.early += not kill(self.running[name])
 
 
-def start_flink(plant: Plant, log: str) -> None:
+def start_flink(plant: Plant) -> None:
     """Starts a cluster on loopback and submits the job; what it can't start is said by the commands themselves."""
     plant.flink = FlinkCluster(plant.data / "flink", FlinkEnvironment(ROOT / ".venv-flink"))
     plant.flink.start(ClusterSizes())
-    command = ["flink", "submit", "--fresh", "--data", str(plant.data), "--log", log, "--url", plant.flink.url]
+    command = ["flink", "submit", "--fresh", "--data", str(plant.data), "--log", plant.kafka.url]
+    command += ["--url", plant.flink.url]
     subprocess.run([*HEADWATER, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def build(data: Path, readings_per_s: int, load_s: float, *, with_flink: bool) -> Plant:
-    """Starts the brokers, the stages, an agent and the load."""
+def brokers(data: Path, readings_per_s: int, load_s: float, *, with_flink: bool) -> Plant:
+    """Starts Kafka and Mosquitto, and knows how the stages, an agent and the load are started."""
     install()
     kafka = Cluster(data / "kafka")
     kafka.start()
     broker = Broker(data / "mosquitto")
     mqtt, log, ledger = f"mqtt://127.0.0.1:{broker.port}", kafka.url, str(data / "truth" / "ledger")
     common = ["--data", str(data), "--log", log]
-    plant = Plant(data, kafka, broker, {
+    return Plant(data, kafka, broker, {
         "gateway": ["gateway", *common, "--mqtt", mqtt],
         "processor": ["sink" if with_flink else "processor", *common],
         "agent": [
@@ -146,15 +147,17 @@ def build(data: Path, readings_per_s: int, load_s: float, *, with_flink: bool) -
             "--set", f"simulator.drain={DRAIN_S:.0f}s", "--set", "simulator.unacked_max=1024", "--json",
         ],
     })  # fmt: skip
+
+
+def begin(plant: Plant, *, with_flink: bool) -> None:
+    """Starts the stages, the agent and the load."""
     plant.begin("gateway")
     if with_flink:
-        _wait_for(
-            lambda: "log kafka" in (data / "gateway.txt").read_text(encoding="utf-8"), "the gateway and its topics"
-        )
-        start_flink(plant, log)
+        said = plant.data / "gateway.txt"
+        _wait_for(lambda: "log kafka" in said.read_text(encoding="utf-8"), "the gateway and its topics")
+        start_flink(plant)
     for name in ("processor", "agent", "load"):
         plant.begin(name)
-    return plant
 
 
 def _wait_for(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
@@ -245,8 +248,9 @@ def campaign(name: str, data: Path, rounds: int, readings_per_s: int, chance: ra
     """Runs the rounds of one victim, drains, and returns every figure."""
     victim = VICTIMS[name]
     warm_s = 12.0
-    plant = build(data, readings_per_s, warm_s + rounds * victim.slot_s, with_flink=victim.with_flink)
+    plant = brokers(data, readings_per_s, warm_s + rounds * victim.slot_s, with_flink=victim.with_flink)
     try:
+        begin(plant, with_flink=victim.with_flink)
         began_s = time.monotonic() + warm_s
         for turn in range(rounds):
             at_s = began_s + turn * victim.slot_s + chance.uniform(0.0, 3.0)

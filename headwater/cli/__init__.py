@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_resources()
     else:
         keep_to_one_thread()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("gateway").setLevel(logging.INFO)  # It tells when it is connected again.
     try:
         options = build_parser(named).parse_args(arguments)
         return int(importlib.import_module(COMMANDS[options.command][0]).run(options))

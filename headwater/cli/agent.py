@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +73,6 @@ def run(options: argparse.Namespace) -> int:
         on_offered=on_offered,
         on_accepted=on_accepted,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     say(f"agent: {agent.site}/{agent.device}, source {agent.source}, spool {path}, gateway {agent.gateway or 'none'}")
     supervisor = Supervisor(os.environ)
     host = AgentHost([made], table(settings, "pipeline", PipelineSettings).drain_max_us, supervisor.alive)

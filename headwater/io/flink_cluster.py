@@ -145,7 +145,7 @@ class FlinkCluster:
         if not self._book.exists():
             return []
         processes = self._known()["processes"]
-        return [e["pid"] for e in processes if role in {"", e["role"]} and _command_of(e["pid"])]
+        return [e["pid"] for e in processes if role in {"", e["role"]} and _lives(e["pid"])]
 
     def workers(self) -> list[int]:
         """Process ids of the Python workers, of TaskManagers that are gone too."""
@@ -275,6 +275,14 @@ def _free_ports(count: int, first: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+def _lives(pid: int) -> bool:
+    """Tells whether a process is there and has not ended; its command line may be empty for a moment while it becomes Java."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
 def _command_of(pid: int) -> bytes:
     """The command line of a process; empty for one that is gone or ended."""
     try:
@@ -294,4 +302,4 @@ def _groups() -> dict[int, int]:
 
 
 def _group_lives(group: int) -> bool:
-    return any(other == group and _command_of(pid) for pid, other in _groups().items())
+    return any(other == group and _lives(pid) for pid, other in _groups().items())
