@@ -277,13 +277,13 @@ def campaign(name: str, data: Path, rounds: int, readings_per_s: int, chance: ra
         "rounds": rounds,
         "ended_early": plant.early,
         "bad_exits": {stage: code for stage, code in codes.items() if code},
-        "load": _last_object(data / "load.txt"),
+        "load": last_object(data / "load.txt"),
         "account": account,
         **judge(data, data / "truth" / "ledger", data, with_log=False),
     }
 
 
-def _last_object(path: Path) -> dict[str, Any]:
+def last_object(path: Path) -> dict[str, Any]:
     """What a command with --json said at its end."""
     text = path.read_text(encoding="utf-8", errors="replace")
     begin = text.rfind("\n{") + 1

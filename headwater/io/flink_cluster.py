@@ -118,10 +118,14 @@ class FlinkCluster:
         (configuration / "config.yaml").write_text(text, encoding="utf-8")
         (configuration / "log4j-console.properties").write_text(LOGGING, encoding="utf-8")
         self._book.write_text(json.dumps({"port": ports[0], "processes": []}), encoding="utf-8")
-        self._spawn("jobmanager")
-        for _ in range(sizes.task_managers):
-            self._spawn("taskmanager")
-        self._wait(sizes)
+        try:
+            self._spawn("jobmanager")
+            for _ in range(sizes.task_managers):
+                self._spawn("taskmanager")
+            self._wait(sizes)
+        except BaseException:
+            self.stop()  # Nothing is left behind of a cluster that nobody got.
+            raise
 
     def add_task_manager(self) -> int:
         """Starts one more TaskManager and returns its process id."""
@@ -206,9 +210,7 @@ class FlinkCluster:
                 if self.rest.overview()["slots-total"] >= sizes.slots * sizes.task_managers:
                     return
             if len(self.pids()) < 1 + sizes.task_managers or time.monotonic() > deadline_s:
-                words = self.last_words()
-                self.stop()
-                raise ConnectError(f"the cluster in {self.folder} did not start:\n{words}")
+                raise ConnectError(f"the cluster in {self.folder} did not start:\n{self.last_words()}")
             time.sleep(0.1)
 
     def _configuration(self, sizes: ClusterSizes, ports: list[int], java_options: str) -> str:

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -112,6 +113,8 @@ class FlinkRest:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:  # While it starts, and while it elects a leader.
+                raise ConnectError(f"Flink at {self.address} is not ready: {error.read()[:300]!r}") from error
             raise RejectedError(
                 f"Flink at {self.address} refuses {path}: {error.read()[:300]!r}", reason=str(error.code)
             ) from error

@@ -1,13 +1,17 @@
 """What goes to Flink, and from which state a job goes on; without a Flink."""
 
+import io
 import json
 import os
 import sys
+import urllib.error
+import urllib.request
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
-from headwater.errors import SettingsError
+from headwater.errors import ConnectError, HeadwaterError, RejectedError, SettingsError
 from headwater.io.flink_environment import FLINK, FlinkEnvironment
 from headwater.io.flink_job import newest_state, zip_packages
 from headwater.io.flink_rest import FlinkRest
@@ -92,3 +96,15 @@ def test_other_urls_are_refused(url: str) -> None:
 def test_the_port_of_the_url_is_that_of_flink_where_none_is_told() -> None:
     assert FlinkRest("flink://jobs.example").address == "jobs.example:8081"
     assert json.dumps(FlinkRest("flink://127.0.0.1:1").address) == '"127.0.0.1:1"'
+
+
+@pytest.mark.parametrize(("code", "kind"), [(503, ConnectError), (404, RejectedError)])
+def test_a_cluster_that_elects_its_leader_is_not_ready_and_a_refusal_is_one(
+    monkeypatch: pytest.MonkeyPatch, code: int, kind: type[HeadwaterError]
+) -> None:
+    def answer(request: urllib.request.Request, **_: float) -> None:
+        raise urllib.error.HTTPError(request.full_url, code, "", Message(), io.BytesIO(b"why"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    with pytest.raises(kind, match="why"):
+        FlinkRest("flink://127.0.0.1:8081").overview()
