@@ -31,7 +31,7 @@ LAG_RECORDS_MAX: Final = 1000
 MOVE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.2
 CHECKPOINT_S_MIN: Final = 60.0
-AGAIN: Final = "headwater flink cluster stop, then cluster start and submit: it goes on from the newest checkpoint"
+AGAIN: Final = "headwater flink cluster run: it starts again what ended, and submits a job that was lost"
 Seen = tuple[bool, str, str, bool]
 """Is good, what was seen, what to do, and whether it is only that nothing has flowed."""
 
@@ -187,7 +187,7 @@ def _start(jobs: FlinkJobs) -> str:
     """How to mend a cluster that does not answer."""
     if jobs.cluster.is_known and jobs.url == jobs.cluster.url:
         return AGAIN
-    return "start the cluster (here: headwater flink cluster start), or correct pipeline.processor"
+    return "start the cluster (here: headwater flink cluster run), or correct pipeline.processor"
 
 
 def _look(jobs: FlinkJobs, rest: FlinkRest, flink: FlinkSettings) -> ClusterSeen:

@@ -1,5 +1,6 @@
 """The job of one pipeline on a Flink cluster: found, submitted with the state it had, stopped with a savepoint."""
 
+import fcntl
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import headwater
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
 from headwater.cli.engines import open_log, url_of
+from headwater.cli.flink_record import forget_job, keep_job
 from headwater.cli.flink_settings import FLINK, FlinkSettings
 from headwater.cli.kafka_settings import KAFKA, KafkaSettings, servers_of
 from headwater.cli.pipeline import PipelineSettings
@@ -41,7 +43,8 @@ class FlinkJobs:
         self._pipeline = table(settings, "pipeline", PipelineSettings)
         self._url = url or self._pipeline.processor
         self.environment = FlinkEnvironment(self._flink.folder)
-        self.cluster = FlinkCluster(self._pipeline.folder / "flink", self.environment)
+        self._folder = self._pipeline.folder / "flink"
+        self.cluster = FlinkCluster(self._folder, self.environment)
 
     @property
     def url(self) -> str:
@@ -74,28 +77,64 @@ class FlinkJobs:
             ConnectError: the cluster or the log is away.
         """
         self.environment.check(SOURCES)
-        servers = servers_of(self.log_url())
+        self.log_url()
+        version = str(self.rest.overview()["flink-version"])
+        if version.rpartition(".")[0] != VERSION.rpartition(".")[0]:
+            raise SettingsError(f"{self.url} runs Flink {version}; the job is for {VERSION}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "submit.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Else two commands could both find none running.
+            if found := self.running():
+                raise SettingsError(f"{self.url}: job {found} is running already: headwater flink stop")
+            with_state = "" if is_fresh else restore or newest_state(self._checkpoints())
+            job = self._hand_over(self._job(), with_state)
+            if self.is_own:
+                keep_job(self._folder, self._tables)
+        return job, with_state
+
+    def stop(self) -> str:
+        """Ends the job with a savepoint and returns where that is.
+
+        Raises:
+            SettingsError: no such job is running.
+            ConnectError: the cluster is away, or the savepoint failed.
+        """
+        job = self.running()
+        if not job:
+            if self.is_own:
+                forget_job(self._folder)
+            raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
+        savepoint = self.rest.stop(job, self._checkpoints() or None)
+        if self.is_own:
+            forget_job(self._folder)
+        return savepoint
+
+    def log_url(self) -> str:
+        """URL of the log. SettingsError: it is not on Kafka."""
+        url = url_of(self._pipeline, "log")
+        if not url.startswith(KAFKA):
+            raise SettingsError(
+                f"[pipeline] log = {url!r}: Flink reads Kafka; set it to kafka://HOST:PORT (docs/flink.md)"
+            )
+        return url
+
+    def _job(self) -> FlinkJob:
+        """What the settings say of it, and the log of its incarnation."""
         kafka = table(self._tables, "kafka", KafkaSettings)
         if kafka.security_protocol != "plaintext" and "security.protocol" not in self._flink.client:
             raise SettingsError(
                 "[kafka] security_protocol is for librdkafka: tell the job's Java clients the same in [flink] client "
                 '(security.protocol = "SASL_SSL", sasl.mechanism, sasl.jaas.config, …)'
             )
-        version = str(self.rest.overview()["flink-version"])
-        if version.rpartition(".")[0] != VERSION.rpartition(".")[0]:
-            raise SettingsError(f"{self.url} runs Flink {version}; the job is for {VERSION}")
-        if found := self.running():
-            raise SettingsError(f"{self.url}: job {found} is running already: headwater flink stop")
-        with_state = "" if is_fresh else restore or newest_state(self._checkpoints())
         processor = table(self._tables, "processor", ProcessorSettings)
         log = open_log(self._tables)
         try:
             incarnation = log.incarnation
         finally:
             log.close()
-        job = FlinkJob(
+        return FlinkJob(
             self._flink.name,
-            servers,
+            servers_of(self.log_url()),
             kafka.topic_prefix + log_topics.READINGS,
             kafka.topic_prefix + log_topics.RESULTS,
             processor.partitions,
@@ -115,28 +154,6 @@ class FlinkJobs:
             record_bytes_max=kafka.message_max_bytes,
             client=self._flink.client,
         )
-        return self._hand_over(job, with_state), with_state
-
-    def stop(self) -> str:
-        """Ends the job with a savepoint and returns where that is.
-
-        Raises:
-            SettingsError: no such job is running.
-            ConnectError: the cluster is away, or the savepoint failed.
-        """
-        job = self.running()
-        if not job:
-            raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
-        return self.rest.stop(job, self._checkpoints() or None)
-
-    def log_url(self) -> str:
-        """URL of the log. SettingsError: it is not on Kafka."""
-        url = url_of(self._pipeline, "log")
-        if not url.startswith(KAFKA):
-            raise SettingsError(
-                f"[pipeline] log = {url!r}: Flink reads Kafka; set it to kafka://HOST:PORT (docs/flink.md)"
-            )
-        return url
 
     def _hand_over(self, job: FlinkJob, restore: str) -> str:
         return submit(
@@ -145,7 +162,7 @@ class FlinkJobs:
             self.environment,
             program=SOURCES / "job.py",
             packages=PACKAGES,
-            folder=self._pipeline.folder / "flink" / "submit",
+            folder=self._folder / "submit",
             restore=restore,
         )
 

@@ -7,20 +7,22 @@ Python workers behind; they share its process group and end with it here.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from headwater.errors import ConnectError, SettingsError
+from headwater.io.flink_book import Entry, FlinkBook
 from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.flink_rest import FlinkRest
+from headwater.io.process_groups import command_of, group_lives, groups
 
 START_S: Final = 120.0
 STOP_S: Final = 30.0
@@ -64,18 +66,33 @@ class ClusterSizes:
     task_managers: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """A process that ended by itself.
+
+    Attributes:
+        role: "jobmanager" or "taskmanager".
+        pid: its id.
+        how: signal or exit code; "" where that can't be known, because another process started it.
+    """
+
+    role: str
+    pid: int
+    how: str
+
+
 class FlinkCluster:
     """One JobManager and its TaskManagers over one folder; found again as it was left."""
 
     def __init__(self, folder: Path, environment: FlinkEnvironment) -> None:
         self.folder = folder.resolve()
         self._environment = environment
-        self._book = self.folder / "cluster.json"
+        self._book = FlinkBook(self.folder / "cluster.json")
 
     @property
     def url(self) -> str:
         """flink://127.0.0.1:PORT. ConnectError: it was never started."""
-        return f"flink://{HOST}:{self._known()['port']}"
+        return f"flink://{HOST}:{self._book.port}"
 
     @property
     def rest(self) -> FlinkRest:
@@ -85,7 +102,12 @@ class FlinkCluster:
     @property
     def is_known(self) -> bool:
         """Tells whether it was started, and not stopped since; its processes may have died."""
-        return self._book.exists()
+        return self._book.exists
+
+    @property
+    def is_ending(self) -> bool:
+        """Tells whether somebody ends it, or has ended it."""
+        return self._book.is_closing
 
     @property
     def checkpoints(self) -> Path:
@@ -97,8 +119,13 @@ class FlinkCluster:
         """Where jobs of this cluster keep savepoints."""
         return self.folder / "savepoints"
 
-    def start(self, sizes: ClusterSizes, port: int = 0) -> None:
+    def start(self, sizes: ClusterSizes, port: int = 0, is_over: Callable[[], bool] = lambda: False) -> None:
         """Starts it and returns when all slots are there.
+
+        Args:
+            sizes: of its processes.
+            port: of its REST interface; 0 lets the system choose.
+            is_over: tells that nobody wants it any more; then it returns at once, and what was started runs.
 
         Raises:
             SettingsError: there is not enough memory for these sizes.
@@ -107,6 +134,7 @@ class FlinkCluster:
         if self.pids():
             raise SettingsError(f"{self.folder}: a cluster is running there; headwater flink cluster stop")
         _check_memory(sizes)
+        self.stop()  # What a cluster that died left behind.
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = _free_ports(3, port)
         configuration = self.folder / "conf"
@@ -117,12 +145,12 @@ class FlinkCluster:
         text = self._configuration(sizes, ports, opens)
         (configuration / "config.yaml").write_text(text, encoding="utf-8")
         (configuration / "log4j-console.properties").write_text(LOGGING, encoding="utf-8")
-        self._book.write_text(json.dumps({"port": ports[0], "processes": []}), encoding="utf-8")
+        self._book.begin(ports[0])
         try:
             self._spawn("jobmanager")
             for _ in range(sizes.task_managers):
                 self._spawn("taskmanager")
-            self._wait(sizes)
+            self._wait(sizes, is_over)
         except BaseException:
             self.stop()  # Nothing is left behind of a cluster that nobody got.
             raise
@@ -131,45 +159,51 @@ class FlinkCluster:
         """Starts one more TaskManager and returns its process id."""
         return self._spawn("taskmanager")
 
+    def fallen(self) -> list[Fallen]:
+        """What was started and has ended by itself."""
+        found = []
+        for entry in self._book.entries():
+            how = _reap(entry.pid)
+            if not entry.is_alive:
+                found.append(Fallen(entry.role, entry.pid, how))
+        return found
+
+    def revive(self, pid: int) -> int:
+        """Ends what a process that has ended left behind, starts another in its place and returns its id.
+
+        Raises:
+            ConnectError: the cluster is being stopped.
+        """
+        (entry,) = (entry for entry in self._book.entries() if entry.pid == pid)
+        _end([entry])
+        fresh = self._spawn(entry.role)
+        self._book.remove(pid)
+        return fresh
+
     def stop(self) -> None:
         """Ends all processes, with their Python workers, and returns when they are gone."""
-        groups = [entry["pid"] for entry in self._known()["processes"]] if self._book.exists() else []
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for group in groups:
-                with contextlib.suppress(ProcessLookupError):  # It is gone, which is what was wanted.
-                    os.killpg(group, number)
-            deadline_s = time.monotonic() + STOP_S
-            while any(_group_lives(group) for group in groups) and time.monotonic() < deadline_s:
-                time.sleep(0.05)
-        if self._book.exists():
-            self._book.unlink()
+        if not self._book.exists:
+            return
+        self._book.close()
+        _end(self._book.entries())
+        self._book.delete()
 
     def pids(self, role: str = "") -> list[int]:
         """Process ids of what still runs: "jobmanager", "taskmanager" or both."""
-        if not self._book.exists():
-            return []
-        processes = self._known()["processes"]
-        return [e["pid"] for e in processes if role in {"", e["role"]} and _lives(e["pid"])]
+        return [entry.pid for entry in self._book.entries() if role in {"", entry.role} and entry.is_alive]
 
     def workers(self) -> list[int]:
         """Process ids of the Python workers, of TaskManagers that are gone too."""
-        groups = {entry["pid"] for entry in self._known()["processes"] if entry["role"] == "taskmanager"}
-        return [pid for pid, group in _groups().items() if group in groups and b"beam_boot" in _command_of(pid)]
+        managers = {entry.pid for entry in self._book.entries() if entry.role == "taskmanager" and entry.owns_group}
+        return [pid for pid, group in groups().items() if group in managers and b"beam_boot" in command_of(pid)]
 
     def last_words(self) -> str:
         """The end of what its processes said."""
         files = sorted((self.folder / "messages").iterdir(), key=lambda path: path.stat().st_mtime)
         return "\n".join(path.read_text(encoding="utf-8", errors="replace")[-1500:] for path in files[-2:])
 
-    def _known(self) -> dict[str, Any]:
-        try:
-            known: dict[str, Any] = json.loads(self._book.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ConnectError(f"no cluster in {self.folder}: headwater flink cluster start") from error
-        return known
-
     def _spawn(self, role: str) -> int:
-        """Starts one Java process as the leader of a group of its own."""
+        """Starts one Java process as the leader of a group of its own and enters it in the book."""
         messages = self.folder / "messages"
         messages.mkdir(exist_ok=True)
         variables = os.environ | {
@@ -183,17 +217,17 @@ class FlinkCluster:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        known = self._known()
-        number = len(known["processes"])
-        with (messages / f"{role}-{number}.txt").open("ab") as said:
-            process = subprocess.Popen(
-                [str(self._environment.home / "bin" / f"{role}.sh"), "start-foreground"],
-                env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
-            )  # fmt: skip
-        process.returncode = 0  # It outlives this process on purpose: whoever reads the book ends it.
-        known["processes"].append({"role": role, "pid": process.pid})
-        self._book.write_text(json.dumps(known), encoding="utf-8")
-        return process.pid
+
+        def spawn(number: int) -> int:
+            with (messages / f"{role}-{number}.txt").open("ab") as said:
+                process = subprocess.Popen(
+                    [str(self._environment.home / "bin" / f"{role}.sh"), "start-foreground"],
+                    env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+                )  # fmt: skip
+            process.returncode = 0  # It outlives this process on purpose: whoever reads the book ends it.
+            return process.pid
+
+        return self._book.start(role, spawn)
 
     def _share_jars(self) -> None:
         """Links what every job needs into the cluster's own lib, where its classes load once and not with each job."""
@@ -203,9 +237,9 @@ class FlinkCluster:
         for jar in self._environment.shared_jars:
             (lib / jar.name).symlink_to(jar)
 
-    def _wait(self, sizes: ClusterSizes) -> None:
+    def _wait(self, sizes: ClusterSizes, is_over: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + START_S
-        while True:
+        while not is_over():
             with contextlib.suppress(ConnectError):  # It is not there yet.
                 if self.rest.overview()["slots-total"] >= sizes.slots * sizes.task_managers:
                     return
@@ -277,31 +311,25 @@ def _free_ports(count: int, first: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _lives(pid: int) -> bool:
-    """Tells whether a process is there and has not ended; its command line may be empty for a moment while it becomes Java."""
+def _end(entries: Sequence[Entry]) -> None:
+    """Ends processes and what they left behind in their groups, and returns when they are gone."""
+    found = [entry.pid for entry in entries if entry.owns_group]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for group in found:
+            with contextlib.suppress(ProcessLookupError):  # It is gone, which is what was wanted.
+                os.killpg(group, number)
+        deadline_s = time.monotonic() + STOP_S
+        while any(group_lives(group) for group in found) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+
+
+def _reap(pid: int) -> str:
+    """How a process of this one's own ended; "" if it lives, or was started by another."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except OSError:
-        return False
-
-
-def _command_of(pid: int) -> bytes:
-    """The command line of a process; empty for one that is gone or ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _groups() -> dict[int, int]:
-    """{process id: its process group} of all processes."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # It ended while we looked.
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[2])
-    return found
-
-
-def _group_lives(group: int) -> bool:
-    return any(other == group and _lives(pid) for pid, other in _groups().items())
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return ""
+    if not found:
+        return ""
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

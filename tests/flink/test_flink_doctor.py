@@ -48,7 +48,8 @@ def test_the_failing_hop_is_named_and_mended(world: World, tmp_path: Path) -> No
     assert "headwater flink submit" in found["mend"]
     assert doctor.finds("sink")["is_idle"]
 
-    world.record(devices=3, frames=20)
+    first, second = world.parts(2, devices=3, frames=20)
+    world.log.append(first)
     world.submit()
     doctor.until("flink", is_good=True, words="0 records behind the log")
     found = doctor.finds("sink")
@@ -59,7 +60,7 @@ def test_the_failing_hop_is_named_and_mended(world: World, tmp_path: Path) -> No
     doctor.until("sink", is_good=True, words="0 records behind the results")
     sink.send_signal(signal.SIGTERM)
     assert sink.wait(60) == 0
-    world.record(devices=3, frames=20, seed=2)
+    world.log.append(second)
     doctor.until("flink", is_good=True, words="0 records behind the log")
     assert "nothing moves" in doctor.finds("sink")["what"]
 

@@ -65,7 +65,7 @@ def test_nothing_at_the_address(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         found = finding(tmp_path, f"flink://127.0.0.1:{probe.getsockname()[1]}")
     assert "no Flink at 127.0.0.1" in found["what"]
-    assert "headwater flink cluster" in found["mend"]
+    assert "headwater flink cluster run" in found["mend"]
 
 
 @pytest.mark.parametrize("answer", [{"name": "another server"}, ["overview"], None])

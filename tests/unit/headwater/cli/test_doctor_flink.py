@@ -30,7 +30,7 @@ def test_a_job_that_runs_has_nothing_to_mend() -> None:
     [
         (replace(WELL, version=""), "no Flink", "pipeline.processor"),
         (replace(WELL, version="1.20.1"), "runs Flink 1.20.1", "2.3.0"),
-        (replace(WELL, task_managers=0, slots=0), "no TaskManager", "headwater flink cluster"),
+        (replace(WELL, task_managers=0, slots=0), "no TaskManager", "headwater flink cluster run"),
         (replace(WELL, task_managers=0, is_own=False), "no TaskManager", "start TaskManagers of that cluster"),
         (replace(WELL, jobs=()), "no job 'headwater'", "headwater flink submit"),
         (replace(WELL, jobs=(), ended=("FAILED", "it broke")), "the last one is FAILED: it broke", "submit"),
