@@ -8,7 +8,6 @@ Python workers behind; they share its process group and end with it here.
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from typing import Final
 
 from headwater.errors import ConnectError, SettingsError
 from headwater.io.flink_book import Entry, FlinkBook
+from headwater.io.flink_configuration import Addresses, command, settings_of, variables, write_configuration
 from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.flink_rest import FlinkRest
 from headwater.io.process_groups import command_of, group_lives, groups
@@ -27,27 +27,6 @@ from headwater.io.process_groups import command_of, group_lives, groups
 START_S: Final = 120.0
 STOP_S: Final = 30.0
 HOST: Final = "127.0.0.1"
-# Java only moves records here: the optimising compiler costs more than it gives (docs/decisions/0013-flink-process-mode.md).
-JAVA_OPTIONS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-LOGGING: Final = """\
-rootLogger.level = INFO
-rootLogger.appenderRef.file.ref = FILE
-appender.file.name = FILE
-appender.file.type = RollingFile
-appender.file.fileName = ${sys:log.file}
-appender.file.filePattern = ${sys:log.file}.%i
-appender.file.layout.type = PatternLayout
-appender.file.layout.pattern = %d{ISO8601} %p %c{1} %m%n
-appender.file.policies.type = SizeBasedTriggeringPolicy
-appender.file.policies.size = 8MB
-appender.file.strategy.type = DefaultRolloverStrategy
-appender.file.strategy.max = 3
-# It complains at every checkpoint of a name that the Kafka sink uses twice.
-logger.metrics.name = org.apache.flink.metrics.MetricGroup
-logger.metrics.level = ERROR
-logger.kafka.name = org.apache.flink.kafka
-logger.kafka.level = WARN
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +116,16 @@ class FlinkCluster:
         self.stop()  # What a cluster that died left behind.
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = _free_ports(3, port)
-        configuration = self.folder / "conf"
-        shutil.rmtree(configuration, ignore_errors=True)
-        shutil.copytree(self._environment.home / "conf", configuration)
-        opens = _java_options((configuration / "config.yaml").read_text(encoding="utf-8"))
-        self._share_jars()
-        text = self._configuration(sizes, ports, opens)
-        (configuration / "config.yaml").write_text(text, encoding="utf-8")
-        (configuration / "log4j-console.properties").write_text(LOGGING, encoding="utf-8")
+        settings = settings_of(
+            Addresses(HOST, HOST, HOST, *ports),
+            job_manager_mib=sizes.job_manager_mib,
+            task_manager_mib=sizes.task_manager_mib,
+            slots=sizes.slots,
+            checkpoints=self.checkpoints.as_uri(),
+            savepoints=self.savepoints.as_uri(),
+            python=self._environment.python,
+        )
+        write_configuration(self.folder, self._environment, settings)
         self._book.begin(ports[0])
         try:
             self._spawn("jobmanager")
@@ -204,38 +185,17 @@ class FlinkCluster:
 
     def _spawn(self, role: str) -> int:
         """Starts one Java process as the leader of a group of its own and enters it in the book."""
-        messages = self.folder / "messages"
-        messages.mkdir(exist_ok=True)
-        variables = os.environ | {
-            "FLINK_HOME": str(self._environment.home),
-            "FLINK_CONF_DIR": str(self.folder / "conf"),
-            "FLINK_LIB_DIR": str(self.folder / "lib"),
-            "FLINK_LOG_DIR": str(messages),
-            "FLINK_PID_DIR": str(self.folder),
-            # In thread mode Python starts inside of Java and finds the environment's packages by this alone.
-            "PYTHONPATH": str(self._environment.home.parent),
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
 
         def spawn(number: int) -> int:
-            with (messages / f"{role}-{number}.txt").open("ab") as said:
+            with (self.folder / "messages" / f"{role}-{number}.txt").open("ab") as said:
                 process = subprocess.Popen(
-                    [str(self._environment.home / "bin" / f"{role}.sh"), "start-foreground"],
-                    env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+                    command(self._environment, role), env=os.environ | variables(self.folder, self._environment),
+                    stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
                 )  # fmt: skip
             process.returncode = 0  # It outlives this process on purpose: whoever reads the book ends it.
             return process.pid
 
         return self._book.start(role, spawn)
-
-    def _share_jars(self) -> None:
-        """Links what every job needs into the cluster's own lib, where its classes load once and not with each job."""
-        lib = self.folder / "lib"
-        shutil.rmtree(lib, ignore_errors=True)
-        lib.mkdir()
-        for jar in self._environment.shared_jars:
-            (lib / jar.name).symlink_to(jar)
 
     def _wait(self, sizes: ClusterSizes, is_over: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + START_S
@@ -247,48 +207,6 @@ class FlinkCluster:
                 raise ConnectError(f"the cluster in {self.folder} did not start:\n{self.last_words()}")
             time.sleep(0.1)
 
-    def _configuration(self, sizes: ClusterSizes, ports: list[int], java_options: str) -> str:
-        python = self._environment.python
-        settings = {
-            "env.java.opts.all": java_options,
-            "jobmanager.rpc.address": HOST,
-            "jobmanager.rpc.port": ports[1],
-            "jobmanager.bind-host": HOST,
-            "jobmanager.memory.process.size": f"{sizes.job_manager_mib}m",
-            "jobmanager.memory.jvm-metaspace.size": "192m",
-            "jobmanager.execution.failover-strategy": "region",
-            # Jobs bring the same jars for clusters elsewhere; here those of lib are used.
-            "classloader.resolve-order": "parent-first",
-            "rest.address": HOST,
-            "rest.bind-address": HOST,
-            "rest.port": ports[0],
-            "rest.bind-port": ports[0],
-            "blob.server.port": ports[2],
-            "taskmanager.host": HOST,
-            "taskmanager.bind-host": HOST,
-            "taskmanager.memory.process.size": f"{sizes.task_manager_mib}m",
-            "taskmanager.memory.network.min": "64m",
-            "taskmanager.memory.network.max": "64m",
-            "taskmanager.memory.jvm-metaspace.size": "192m",
-            "taskmanager.memory.managed.size": "64m",
-            "taskmanager.numberOfTaskSlots": sizes.slots,
-            "heartbeat.interval": 1000,
-            "heartbeat.timeout": 5000,
-            "execution.checkpointing.dir": self.checkpoints.as_uri(),
-            "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
-            "python.executable": python,
-            "python.client.executable": python,
-            "env.java.opts.jobmanager": JAVA_OPTIONS,
-            "env.java.opts.taskmanager": JAVA_OPTIONS,
-        }
-        return "".join(f"{name}: {value}\n" for name, value in settings.items())
-
-
-def _java_options(shipped: str) -> str:
-    """The options that let Flink run on Java 17, from the configuration that the wheel ships."""
-    line = next(line for line in shipped.splitlines() if line.strip().startswith("all:"))
-    return line.partition("all:")[2].strip()
-
 
 def _check_memory(sizes: ClusterSizes) -> None:
     wanted = sizes.job_manager_mib + sizes.task_managers * (sizes.task_manager_mib + 200 * sizes.slots)
@@ -296,7 +214,7 @@ def _check_memory(sizes: ClusterSizes) -> None:
     free = next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable"))
     if free < wanted:
         raise SettingsError(
-            f"the cluster needs {wanted} MiB and {free} MiB are free: fewer slots (--slots 1), or another machine"
+            f"the cluster needs {wanted} MiB and {free} MiB are free: fewer slots (--set flink.slots=1), or another machine"
         )
 
 
