@@ -41,11 +41,10 @@ test: $(STAMP_TEST)  ## Install what tests need, real servers included, and run 
 	$(MAKE) check
 	$(BIN)/python -m pytest -m "not flink" $(ARGS)
 
-test-flink: $(STAMP_TEST)  ## Install Flink (850 MB, minutes) and run the tasks on it, with kills
-	$(BIN)/python scripts/install_servers.py kafka
-	$(BIN)/headwater flink install
+test-flink: $(STAMP_TEST)  ## The tasks on Flink, with kills, savepoints and rescaling
+	$(BIN)/python scripts/install_servers.py kafka flink
 	.venv-flink/bin/python -m pip install --quiet --disable-pip-version-check pytest pytest-socket hypothesis
-	CI=true $(BIN)/python -m pytest -m flink $(ARGS)
+	CI=true $(BIN)/python -m pytest tests/flink $(ARGS)
 
 test-kafka: $(STAMP_TEST)  ## Kill, hang and restart Kafka brokers: five rounds, and two minutes without a quorum
 	$(BIN)/python scripts/install_servers.py kafka
@@ -67,8 +66,7 @@ influxql: $(STAMP_TEST)  ## Ask the page and a real InfluxDB the same 100000 que
 	HEADWATER_INFLUXQL_QUERIES=$(or $(QUERIES),100000) HEADWATER_INFLUXQL_SEED=$(or $(SEED),17) $(BIN)/python -m pytest -q -s tests/integration/dashboards/test_influxql_server.py -k thousands
 
 chaos: $(STAMP_TEST)  ## The kill matrix over Mosquitto, Kafka and Flink: ten rounds per victim, half an hour and more
-	$(BIN)/python scripts/install_servers.py mosquitto kafka
-	$(BIN)/headwater flink install
+	$(BIN)/python scripts/install_servers.py mosquitto kafka flink
 	$(BIN)/python scripts/chaos.py $(ARGS)
 
 influx-crash: $(STAMP_TEST)  ## Ten minutes of a store on InfluxDB that is killed every half minute

@@ -1,6 +1,6 @@
-"""Installs what tests need: Debian packages, Kafka's jars by Maven, peers by pip; says so where it can't, fails under CI=true.
+"""Installs what tests need: Debian packages, Kafka's jars by Maven, peers and Flink by pip; says so where it can't, fails under CI=true.
 
-python scripts/install_servers.py [mosquitto] [chromium] [kafka] [influxdb] [victoria-metrics] [pysparkplug]
+python scripts/install_servers.py [mosquitto] [chromium] [kafka] [flink] [influxdb] [victoria-metrics] [pysparkplug]
 
 All of them when none is named.
 """
@@ -11,17 +11,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "systemd": (["systemd-analyze"], ["systemd"]),
     "mosquitto": (["mosquitto", "mosquitto_pub"], ["mosquitto", "mosquitto-clients"]),
     "chromium": (["chromium"], ["chromium", "fonts-inter"]),
     "kafka": (["java", "mvn"], ["default-jre-headless", "maven"]),
+    "flink": (["javac"], ["default-jdk-headless"]),
     "influxdb": (["influxd"], ["influxdb"]),
     "victoria-metrics": (["victoria-metrics"], ["victoria-metrics"]),
     "pysparkplug": ([], []),
 }
 # What a server needs beyond its packages.
-SCRIPTS = {"kafka": ["kafka.py", "install"], "pysparkplug": ["peers.py", "pysparkplug"]}
+SCRIPTS = {
+    "kafka": [str(ROOT / "scripts" / "kafka.py"), "install"],
+    "flink": ["-m", "headwater", "flink", "install"],
+    "pysparkplug": [str(ROOT / "scripts" / "peers.py"), "pysparkplug"],
+}
 
 
 def missing(name: str) -> bool:
@@ -44,10 +50,9 @@ def apt(*arguments: str) -> bool:
 
 
 def fetch(name: str) -> bool:
-    """Runs the server's own script, which does nothing when all is there."""
-    script, *arguments = SCRIPTS[name]
-    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    """Runs the server's own installation, which does nothing when all is there."""
+    command = [sys.executable, *SCRIPTS[name]]
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL, cwd=ROOT).returncode == 0
 
 
 def main() -> int:

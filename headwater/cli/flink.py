@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     jobs = FlinkJobs(settings, options.url)
     if options.action == "install":
-        say(f"flink: installing into {jobs.environment.root} (about 850 MB); this takes minutes")
+        say(f"flink: what is missing in {jobs.environment.root} of about 850 MB is installed; this may take minutes")
         jobs.environment.install(SOURCES)
         say("flink: installed")
     elif options.action == "cluster":

@@ -1,4 +1,4 @@
-"""A real Flink on loopback for the tests of this folder: one cluster for the run, started when the first test asks."""
+"""A real Flink on loopback for the tests of this folder: one cluster per module, started when its first test asks."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def environment() -> FlinkEnvironment:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(environment: FlinkEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkCluster]:
     """A running cluster: one TaskManager with two slots. A test that kills something brings it back."""
     made = FlinkCluster(tmp_path_factory.mktemp("flink"), environment)

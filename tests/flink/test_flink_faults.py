@@ -14,14 +14,6 @@ RARELY_MS = 3_000  # Between checkpoints: long enough to kill within.
 pytestmark = [pytest.mark.flink, pytest.mark.integration]
 
 
-def test_a_recorded_log_gives_the_rows_of_the_embedded_runner(world: World) -> None:
-    world.record(devices=3, frames=20)
-    world.submit(parallelism=2)
-    world.wait_all()
-    assert content(world.store) == world.embedded()
-    assert world.status()["restarts"] == 0
-
-
 @pytest.mark.crash
 @pytest.mark.parametrize("mode", ["process", "thread"])
 def test_a_killed_worker_costs_no_row_and_doubles_none(world: World, mode: str) -> None:
