@@ -8,6 +8,8 @@ from headwater.names import mqtt_topic
 from headwater.reasons import ClockQuality
 from simulators.plant import Machine
 
+DOUBLINGS_MAX = 6  # Of the wait: ten minutes where it begins with ten seconds.
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -16,13 +18,15 @@ class Waiting:
     Attributes:
         frame, payload: what it holds, and as bytes.
         made_us: when it was offered.
-        sent_us: when it was sent last, -1 if never.
+        sent_us: when it was sent last, if it ever was.
+        sends: how often it was sent.
     """
 
     frame: Frame
     payload: bytes
     made_us: int
-    sent_us: int = -1
+    sent_us: int = 0
+    sends: int = 0
 
 
 @dataclass(slots=True)
@@ -36,13 +40,14 @@ class FleetDevice:
         durable: all up to this one are acknowledged.
         waiting: seq → frame, ascending; dictionaries keep their order.
         unacked_max: bound of `waiting`; beyond, no frame is made.
-        duplicates_us: how long after sending a frame is not sent again, whoever asks.
+        resend_after_us: how long after sending a frame is not sent again, whoever asks; without an ack that asks for it
+            this doubles each time, as an agent's does, or a slow pipeline would drown in copies.
     """
 
     machine: Machine
     epoch: int
     unacked_max: int
-    duplicates_us: int
+    resend_after_us: int
     seq: int = 0
     durable: int = 0
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -79,16 +84,20 @@ class FleetDevice:
             seq
             for lo, hi in ack.missing
             for seq in range(lo, min(hi, self.seq) + 1)
-            if seq in self.waiting and self._is_due(self.waiting[seq], now_us)
+            if seq in self.waiting and self._is_due(self.waiting[seq], now_us, 0)
         ]
         return durable, again
 
-    def _is_due(self, one: Waiting, now_us: int) -> bool:
-        return one.sent_us >= 0 and now_us - one.sent_us >= self.duplicates_us
+    def _is_due(self, one: Waiting, now_us: int, doublings: int) -> bool:
+        return one.sends > 0 and now_us - one.sent_us >= self.resend_after_us << doublings
 
     def overdue(self, now_us: int) -> list[int]:
         """Returns the seqs that were sent too long ago to wait any longer."""
-        return [seq for seq, one in self.waiting.items() if self._is_due(one, now_us)]
+        return [
+            seq
+            for seq, one in self.waiting.items()
+            if self._is_due(one, now_us, min(max(one.sends - 1, 0), DOUBLINGS_MAX))
+        ]
 
 
 def frame_of(

@@ -140,8 +140,8 @@ class FleetLine:
 
     async def _publish(self, connection: Mqtt5Connection, device: FleetDevice, one: Waiting) -> None:
         await connection.publish(device.mqtt_topic, one.payload)
-        self._uplink.tally.resent += one.sent_us >= 0
-        one.sent_us = now_us()
+        self._uplink.tally.resent += one.sends > 0
+        one.sent_us, one.sends = now_us(), one.sends + 1
 
     def _on_puback(self, _packet_id: int, reason_code: int) -> None:
         self._uplink.tally.refused += reason_code >= FAILURE_MIN

@@ -17,7 +17,7 @@ def device():
     blocks = plant.readings(plant.machines[0], START_US, START_US + US_PER_S)
     for _ in range(4):
         frame = one.next_frame(blocks, START_US)
-        one.waiting[frame.seq] = Waiting(frame, b"payload", 0, sent_us=0)
+        one.waiting[frame.seq] = Waiting(frame, b"payload", 0, sends=1)
     return one
 
 
@@ -54,9 +54,19 @@ def test_an_ack_of_another_epoch_or_of_what_was_never_sent_changes_nothing_it_mu
 
 
 def test_only_what_was_sent_and_waited_long_is_overdue(device):
-    device.waiting[3].sent_us = -1
+    device.waiting[3].sends = 0
     device.waiting[4].sent_us = 900
     assert device.overdue(1_500) == [1, 2]
+
+
+def test_what_was_sent_again_waits_twice_as_long_and_never_longer_than_its_bound(device):
+    device.waiting[1].sends = 2
+    device.waiting[2].sends = 3
+    device.waiting[3].sends = 100
+    assert device.overdue(1_999) == [4]
+    assert device.overdue(2_000) == [1, 4]
+    assert device.overdue(4_000) == [1, 2, 4]
+    assert device.overdue(64_000) == [1, 2, 3, 4]
 
 
 def test_a_frame_accounts_for_its_readings(device):
