@@ -200,7 +200,7 @@ class Campaign:
     def _agent(self, port: int, index: int) -> subprocess.Popen[bytes]:
         """A device with detectors, whose source has half an hour behind it, with faults."""
         options = {
-            "index": index, "seed": 11, "devices": AGENTS, "wear_speed": WEAR, "faults_per_day": 360,
+            "index": index, "seed": 13, "devices": AGENTS, "wear_speed": WEAR, "faults_per_day": 720,
             "history_s": HISTORY_S, "start_us": time.time_ns() // 1_000 - 2 * HISTORY_S * 1_000_000,
         }  # fmt: skip
         command = ["agent", "--data", str(self.data), "--ledger", str(self.ledger), "--source", "simulated"]

@@ -45,7 +45,7 @@ def _numbers() -> tuple[Panel, ...]:
     by_severity = tuple(
         panels.stat(
             severity.capitalize(),
-            f"Onsets of severity {severity} in this range.",
+            f"Onsets of severity {severity} in this range{more}.",
             table(
                 f'SELECT count("score") AS "anomalies" FROM "anomaly" {where(*_HERE, _is(severity))}',
                 "anomalies",
@@ -53,10 +53,10 @@ def _numbers() -> tuple[Panel, ...]:
             look,
             width=4,
         )
-        for severity, look in (
-            ("critical", Look(decimals=0, steps=((None, GREEN), (1, RED)), nothing="0")),
-            ("warning", Look(decimals=0, steps=((None, GREEN), (1, "orange")), nothing="0")),
-            ("info", COUNT),
+        for severity, more, look in (
+            ("critical", "", Look(decimals=0, steps=((None, GREEN), (1, RED)), nothing="0")),
+            ("warning", "", Look(decimals=0, steps=((None, GREEN), (1, "orange")), nothing="0")),
+            ("info", "; our agents give none, other devices may", COUNT),
         )
     )
     highest = panels.stat(
