@@ -4,16 +4,16 @@ Written after the API's reference; a real Grafana is not here to compare it with
 """
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from http_peer import HttpPeer
 
 TOKEN = "glsa_right"
 
 
-class GrafanaPeer:
+class GrafanaPeer(HttpPeer):
     """`with GrafanaPeer() as grafana: grafana.url`.
 
     Attributes:
@@ -25,48 +25,20 @@ class GrafanaPeer:
     """
 
     def __init__(self, *, prefix: str = "") -> None:
+        super().__init__()
         self.folders: dict[str, str] = {}
         self.dashboards: dict[str, dict[str, Any]] = {}
         self.sources = ["headwater-influxdb", "headwater-page"]
         self.refusals: list[tuple[int, Any]] = []
         self.seen: list[tuple[str, str]] = []
         self._prefix = prefix
-        peer = self
+        self.url += prefix
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._answer("GET", None)
-
-            def do_POST(self) -> None:
-                self._answer("POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def _answer(self, method: str, body: Any) -> None:
-                status, answer = peer.answer(method, self.path, self.headers.get("Authorization", ""), body)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: object) -> None:
-                """Says nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def respond(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        rights = handler.headers.get("Authorization", "")
+        status, answer = self.answer(handler.command, handler.path, rights, json.loads(body) if body else None)
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send(handler, status, data, Content_Type="application/json")
 
     def answer(self, method: str, target: str, authorization: str, body: Any) -> tuple[int, Any]:
         parts = urlsplit(target.removeprefix(self._prefix))

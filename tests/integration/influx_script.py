@@ -11,14 +11,13 @@ write of nothing as `nothing` says; neither is counted.
 
 import gzip
 import json
-import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from http_peer import HttpPeer
 
 
 @dataclass(frozen=True)
@@ -42,44 +41,25 @@ class Say:
     after: Callable[[], object] | None = None
 
 
-class Scripted:
+class Scripted(HttpPeer):
     """The server; `answer` may be replaced by a rule that looks at the lines."""
 
     def __init__(
         self, script: list[Say] | None = None, *, version: str = "v2.7.12", tls: tuple[Path, Path] | None = None
     ) -> None:
+        super().__init__(tls)
         self.script = list(script or [])
         self.version = version
         self.requests: list[tuple[str, bytes, dict[str, str]]] = []
         self.stored: list[bytes] = []
         self.nothing = Say(204)
         self.answer: Callable[[list[bytes]], Say] = lambda _: self.script.pop(0) if self.script else Say(204)
-        scripted = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 65_536  # One segment an answer: the peer's delayed ACK would hold up a second one.
-
-            def do_GET(self) -> None:
-                self.send_response(204)
-                self.send_header("X-Influxdb-Version", scripted.version)
-                self.end_headers()
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                scripted.take(self, body)
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = int(self._server.server_address[1])
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
-        if tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+    def respond(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        if handler.command == "GET":
+            self.send(handler, 204, b"", X_Influxdb_Version=self.version)
+        else:
+            self.take(handler, body)
 
     def take(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         plain = gzip.decompress(body) if handler.headers.get("Content-Encoding") == "gzip" else body
@@ -96,20 +76,4 @@ class Scripted:
             return
         told: dict[str, Any] = {"code": "x", "message": say.message}
         data = say.raw or (json.dumps(told).encode() if say.message else b"")
-        handler.send_response(say.status)
-        handler.send_header("Content-Length", str(len(data)))
-        if say.retry_after:
-            handler.send_header("Retry-After", say.retry_after)
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.send(handler, say.status, data, **({"Retry_After": say.retry_after} if say.retry_after else {}))

@@ -2,51 +2,32 @@
 
 import itertools
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from http_peer import HttpPeer
 
-class ToyInflux2:
+
+class ToyInflux2(HttpPeer):
     """Organisation "plant" with an administrator, a bucket "first", and what a client adds."""
 
     token = "administrators-token"
 
     def __init__(self, *, is_fresh: bool = False) -> None:
+        super().__init__()
         self._numbers = (f"{number:016x}" for number in itertools.count(1))
         self.org = {"id": next(self._numbers), "name": "plant"}
         self.buckets: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.is_fresh = is_fresh
         self._add(self.buckets, {"name": "first", "orgID": self.org["id"], "retentionRules": []})
-        toy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 65_536
-
-            def answer(self) -> None:
-                size = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(size)
-                status, told = toy.asked(self.command, self.path, body, self.headers.get("Authorization") or "")
-                data = json.dumps(told).encode() if told is not None else b""
-                self.send_response(status)
-                self.send_header("X-Influxdb-Version", "v2.7.12")
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 — the names that http.server calls.
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+    def respond(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        rights = handler.headers.get("Authorization") or ""
+        status, told = self.asked(handler.command, handler.path, body, rights)
+        data = json.dumps(told).encode() if told is not None else b""
+        self.send(handler, status, data, X_Influxdb_Version="v2.7.12", Content_Type="application/json")
 
     def _add(self, kept: dict[str, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
         row = {**row, "id": next(self._numbers)}
@@ -98,14 +79,3 @@ class ToyInflux2:
             return 200, kept[place[1]]
         del kept[place[1]]
         return 204, None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
