@@ -8,7 +8,13 @@ BROKER, ROOT = "mosquitto", "/plant"
 SECRETS = ("influx-admin.password", "influx-admin.token", "grafana-admin.password")
 
 
-def compose_files(folder: str, uid: int, gid: int, draw: Callable[[int], bytes]) -> dict[str, bytes]:
+# Switches docker-compose.yml over: the profile, the cluster, and what the service `processor` runs.
+FLINK = ("COMPOSE_PROFILES=flink", "HEADWATER_PROCESSOR=flink://jobmanager:8081", "HEADWATER_STORING=sink")
+
+
+def compose_files(
+    folder: str, uid: int, gid: int, draw: Callable[[int], bytes], *, has_flink: bool = False
+) -> dict[str, bytes]:
     """Returns {path below the plant's folder: content}.
 
     Args:
@@ -16,6 +22,7 @@ def compose_files(folder: str, uid: int, gid: int, draw: Callable[[int], bytes])
         uid: whose files the secrets are; all containers run as that user.
         gid: its group.
         draw: random bytes.
+        has_flink: Apache Flink hosts the tasks.
 
     >>> sorted(compose_files("/srv/plant", 1000, 1000, bytes))
     ['.env', 'secrets/grafana-admin.password', 'secrets/influx-admin.password', 'secrets/influx-admin.token']
@@ -31,5 +38,7 @@ def compose_files(folder: str, uid: int, gid: int, draw: Callable[[int], bytes])
         "# Where devices reach the broker; 127.0.0.1 lets none in from outside.",
         "HEADWATER_MQTT_ADDRESS=127.0.0.1",
     ]
+    if has_flink:
+        lines += ["# Apache Flink hosts the tasks; without these lines the processor does.", *FLINK]
     secrets = {f"secrets/{name}": base64.urlsafe_b64encode(draw(33)) + b"\n" for name in SECRETS}
     return {".env": ("\n".join(lines) + "\n").encode(), **secrets}

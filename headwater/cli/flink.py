@@ -1,20 +1,30 @@
 """`headwater flink`: Apache Flink as the host of the tasks: its environment, a cluster on this machine, and the job."""
 
 import argparse
+from collections.abc import Mapping
+from typing import NoReturn
 
-from headwater.cli.flink_jobs import SOURCES, FlinkJobs
+from headwater.cli.flink_jobs import SOURCES, FlinkJobs, is_flink
+from headwater.cli.flink_keep import keep
 from headwater.cli.flink_settings import FlinkSettings
 from headwater.cli.flink_watch import watch
+from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, stop_on_signals, table
+from headwater.errors import SettingsError
+from headwater.io.flink_node import become_node
+from headwater.settings import Table
 
-ACTIONS = ("install", "cluster", "submit", "status", "stop")
+ROLES = ("jobmanager", "taskmanager")
+ACTIONS = ("install", "cluster", "submit", "status", "stop", *ROLES)
 CLUSTER = ("start", "run", "stop", "status")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_data_option(parser)
-    parser.add_argument("action", choices=ACTIONS, help="what to do; status and stop are of the job")
+    parser.add_argument(
+        "action", choices=ACTIONS, help="what to do; status and stop are of the job, the last two are for containers"
+    )
     parser.add_argument("what", nargs="?", choices=CLUSTER, help="of the cluster: start, run, stop or status")
     parser.add_argument("--log", metavar="URL", help="the log, such as kafka://127.0.0.1:9092")
     parser.add_argument("--url", default="", help="the cluster, such as flink://127.0.0.1:8081 (default: the one here)")
@@ -23,6 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from", dest="restore", default="", metavar="PATH", help="submit: go on from this savepoint")
     parser.add_argument("--fresh", action="store_true", help="submit: begin without state, at the log's oldest record")
+    parser.add_argument("--keep", action="store_true", help="submit: if it is not there, and whenever it is lost again")
+    parser.add_argument("--ready", action="store_true", help="cluster status: fail where there is no TaskManager")
+    parser.add_argument("--bind", default="127.0.0.1", help="jobmanager, taskmanager: address to listen on")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,6 +48,11 @@ def run(options: argparse.Namespace) -> int:
         say("flink: installed")
     elif options.action == "cluster":
         return _cluster(options, jobs, table(settings, "flink", FlinkSettings))
+    elif options.action in ROLES:
+        _node(options, jobs, settings)
+    elif options.action == "submit" and options.keep:
+        with stop_on_signals() as stop:
+            keep(jobs, stop)
     elif options.action == "submit":
         job, state = jobs.submit(options.restore, is_fresh=options.fresh)
         say(f"flink: job {job} on {jobs.url}, {f'goes on from {state}' if state else 'begins without state'}")
@@ -59,5 +77,29 @@ def _cluster(options: argparse.Namespace, jobs: FlinkJobs, flink: FlinkSettings)
     elif options.what == "stop":
         jobs.cluster.stop()
     else:
-        print_json({"url": jobs.url} | jobs.rest.overview())
+        told = jobs.rest.overview()
+        print_json({"url": jobs.url} | told)
+        return int(options.ready and not told["taskmanagers"])
     return 0
+
+
+def _node(options: argparse.Namespace, jobs: FlinkJobs, settings: Mapping[str, Table]) -> NoReturn:
+    """Becomes one process of a cluster whose REST address is [pipeline] processor."""
+    pipeline, flink = table(settings, "pipeline", PipelineSettings), table(settings, "flink", FlinkSettings)
+    if not is_flink(pipeline) or not flink.checkpoints:
+        raise SettingsError(
+            f"flink {options.action}: set [pipeline] processor to flink://HOST:PORT of the JobManager, and [flink] checkpoints "
+            "to the URL of a folder that all processes reach, such as file:///checkpoints"
+        )
+    jobs.environment.check(SOURCES)
+    host, _, port = jobs.rest.address.rpartition(":")
+    become_node(
+        options.action,
+        pipeline.folder / "flink",
+        jobs.environment,
+        flink.sizes,
+        host=host,
+        port=int(port),
+        bind=options.bind,
+        checkpoints=flink.checkpoints,
+    )

@@ -10,7 +10,7 @@ import headwater
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
 from headwater.cli.engines import open_log, url_of
-from headwater.cli.flink_record import forget_job, keep_job
+from headwater.cli.flink_record import is_stopped, keep_job, mark_stopped
 from headwater.cli.flink_settings import FLINK, FlinkSettings
 from headwater.cli.kafka_settings import KAFKA, KafkaSettings, servers_of
 from headwater.cli.pipeline import PipelineSettings
@@ -61,6 +61,11 @@ class FlinkJobs:
         """Tells whether it is the cluster of this data folder."""
         return bool(self.cluster.pids()) and self.url == self.cluster.url
 
+    @property
+    def is_stopped(self) -> bool:
+        """Tells whether `stop` was the last that was done to the job here."""
+        return is_stopped(self._folder)
+
     def running(self) -> str:
         """Id of the pipeline's job if it is there, else ""."""
         return next(iter(self.rest.jobs(self._flink.name)), "")
@@ -88,8 +93,7 @@ class FlinkJobs:
                 raise SettingsError(f"{self.url}: job {found} is running already: headwater flink stop")
             with_state = "" if is_fresh else restore or newest_state(self._checkpoints())
             job = self._hand_over(self._job(), with_state)
-            if self.is_own:
-                keep_job(self._folder, self._tables)
+            keep_job(self._folder, self._tables, is_own=self.is_own)
         return job, with_state
 
     def stop(self) -> str:
@@ -100,13 +104,10 @@ class FlinkJobs:
             ConnectError: the cluster is away, or the savepoint failed.
         """
         job = self.running()
+        savepoint = self.rest.stop(job, self._checkpoints() or None) if job else ""
+        mark_stopped(self._folder)
         if not job:
-            if self.is_own:
-                forget_job(self._folder)
             raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
-        savepoint = self.rest.stop(job, self._checkpoints() or None)
-        if self.is_own:
-            forget_job(self._folder)
         return savepoint
 
     def log_url(self) -> str:

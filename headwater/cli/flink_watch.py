@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from headwater.cli.flink_jobs import SOURCES, FlinkJobs
-from headwater.cli.flink_record import job_of
+from headwater.cli.flink_record import lost_job
 from headwater.cli.flink_settings import FlinkSettings
 from headwater.cli.shared import say
 from headwater.errors import ConnectError, HeadwaterError, RejectedError, SettingsError
@@ -182,7 +182,7 @@ def submit_lost(jobs: FlinkJobs) -> str | None:
         ConnectError: the log does not answer.
         SettingsError: the job can't run any more as it was.
     """
-    tables = job_of(jobs.cluster.folder)
+    tables = lost_job(jobs.cluster.folder)
     if tables is None:
         return ""
     try:

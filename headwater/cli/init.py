@@ -46,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for docker-compose.yml: a broker, secrets for InfluxDB and Grafana, an .env, and a demo device",
     )
+    parser.add_argument("--flink", action="store_true", help="with --compose: Apache Flink hosts the tasks")
     parser.add_argument(
         "--root", metavar="PATH", help="where the folder will be when it is used, such as in a container"
     )
@@ -53,23 +54,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the folder; it overwrites nothing."""
-    if not options.host:
-        raise SettingsError("--host NAME: by which name or address do devices reach this machine?")
-    if not 0 < options.port < 1 << 16:
-        raise SettingsError(f"--port {options.port}: a port is 1 to 65535")
+    _check(options)
     folder = Path(options.folder)
     if options.compose:
-        if options.passwords or options.root or options.port != PORT:
-            raise SettingsError(
-                f"--compose: the compose file has certificates, {ROOT} and port {PORT}; leave those out"
-            )
         options.broker, options.root, options.host = True, ROOT, [*options.host, BROKER]
     root = options.root or str(folder.resolve())
     if any(character in root for character in '"\\\n') or not root.startswith("/"):
         raise SettingsError(f"{root!r}: an absolute path without quotes, backslashes or line ends")
     files = _files(options, root)
     if options.compose:
-        files |= compose_files(str(folder.resolve()), os.getuid(), os.getgid(), secrets.token_bytes)
+        files |= compose_files(
+            str(folder.resolve()), os.getuid(), os.getgid(), secrets.token_bytes, has_flink=options.flink
+        )
     write_new({folder / name: content for name, content in files.items()})
     if options.broker:
         (folder / "mosquitto" / "data").mkdir(mode=0o700, exist_ok=True)
@@ -82,6 +78,18 @@ def run(options: argparse.Namespace) -> int:
     say(f"init: start the hub with headwater up --config {root}/headwater.toml")
     say(f"init: add a device with headwater enroll SITE/DEVICE NEW_FOLDER --hub {folder}")
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises a SettingsError where options are missing or do not go together."""
+    if not options.host:
+        raise SettingsError("--host NAME: by which name or address do devices reach this machine?")
+    if not 0 < options.port < 1 << 16:
+        raise SettingsError(f"--port {options.port}: a port is 1 to 65535")
+    if options.flink and not options.compose:
+        raise SettingsError("--flink goes with --compose; without containers see headwater flink and docs/flink.md")
+    if options.compose and (options.passwords or options.root or options.port != PORT):
+        raise SettingsError(f"--compose: the compose file has certificates, {ROOT} and port {PORT}; leave those out")
 
 
 def _files(options: argparse.Namespace, root: str) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from headwater.errors import ConnectError
+from headwater.io.flink_configuration import LOGGING_TO_CONSOLE
 from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.flink_rest import FlinkRest
 
@@ -99,7 +100,8 @@ def submit(
     python = str(environment.python)
     done = subprocess.run(
         [*command[:2], "-pyclientexec", python, *command[2:]],
-        env=os.environ | {"FLINK_CONF_DIR": str(_client_configuration(folder, environment))},
+        env=os.environ
+        | {"FLINK_CONF_DIR": str(_client_configuration(folder, environment)), "FLINK_LOG_DIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -194,9 +196,7 @@ def _client_configuration(folder: Path, environment: FlinkEnvironment) -> Path:
     configuration.mkdir(exist_ok=True)
     for path in (environment.home / "conf").iterdir():
         (configuration / path.name).write_bytes(path.read_bytes())
-    (configuration / "log4j-cli.properties").write_bytes(
-        (environment.home / "conf" / "log4j-console.properties").read_bytes()
-    )
+    (configuration / "log4j-cli.properties").write_text(LOGGING_TO_CONSOLE, encoding="utf-8")
     return configuration
 
 

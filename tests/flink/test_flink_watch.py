@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from flink_world import PARTITIONS, ROOT, SETTINGS, World, content, wait_until
 
+from headwater.cli.flink_record import is_stopped
 from headwater.io.flink_cluster import FlinkCluster
 from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.process_groups import group_lives
@@ -141,7 +142,7 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
 
         # One that was stopped does not, and another command may end the cluster under the watch.
         subprocess.run([*HEADWATER, "flink", "stop", *common], capture_output=True, cwd=ROOT, check=True)
-        assert not (data / "flink" / "submitted.json").exists()
+        assert is_stopped(data / "flink")
         subprocess.run([*HEADWATER, "flink", "cluster", "stop", *common], capture_output=True, cwd=ROOT, check=True)
         third.says("stopped by another command")
         assert third.wait() == 0

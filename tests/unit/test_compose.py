@@ -23,6 +23,9 @@ ENVIRONMENT = dict(
     if not line.startswith("#")
 )
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("headwater")]
+ON_FLINK = [name for name, service in SERVICES.items() if service.get("profiles") == ["flink"]]
+# What the images bring with them, and what is theirs while they run.
+IN_IMAGES = ("/opt/", "/tmp")
 ONE_SHOT = {"folders", "influx-init", "doctor"}
 
 # The part of the compose specification that the file uses; a key that is not here is a typing error or a new decision.
@@ -63,7 +66,7 @@ def strings(value: Any) -> Iterator[str]:
 def words_of(service: dict[str, Any]) -> list[str]:
     """The arguments of `headwater` that a service calls, out of a shell's line too."""
     if "entrypoint" not in service:
-        return list(service["command"])
+        return [filled(word) for word in service["command"]]
     return shlex.split(service["command"][0].split(";")[0])[1:]
 
 
@@ -128,6 +131,29 @@ def test_a_service_is_confined_and_comes_back(name: str) -> None:
         assert service["read_only"]
 
 
+def test_with_flink_the_sink_is_in_the_processors_place_and_never_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def storing() -> list[str]:
+        return [name for name in OURS if {"processor", "sink"} & set(words_of(SERVICES[name])[:1])]
+
+    assert ON_FLINK == ["jobmanager", "taskmanager", "job"]
+    assert "profiles" not in SERVICES["processor"]
+    assert storing() == ["processor"]
+    assert words_of(SERVICES["processor"])[0] == "processor"
+    files = compose_files("/srv/plant", 1000, 1000, bytes, has_flink=True)
+    lines = [line.split("=", 1) for line in files[".env"].decode().splitlines() if not line.startswith("#")]
+    for name, value in lines:
+        monkeypatch.setitem(ENVIRONMENT, name, value)
+    assert ENVIRONMENT["COMPOSE_PROFILES"] == "flink"
+    assert storing() == ["processor"]
+    assert words_of(SERVICES["processor"])[0] == "sink"
+    for name in ("gateway", "processor", "page", "doctor", *ON_FLINK):
+        environment = {key: filled(value) for key, value in SERVICES[name]["environment"].items()}
+        assert environment["HEADWATER_PIPELINE__PROCESSOR"] == "flink://jobmanager:8081", name
+    # None of the others waits for a service of the profile: it would not start without it.
+    for name, service in SERVICES.items():
+        assert name in ON_FLINK or not set(ON_FLINK) & set(service.get("depends_on", {})), name
+
+
 def test_secrets_are_files_that_init_makes_and_never_values() -> None:
     made = {"server.key", "gateway.key", "page.token", *SECRETS}
     assert set(COMPOSE["secrets"]) == made
@@ -162,6 +188,7 @@ def test_configs_and_volumes_are_declared_and_used() -> None:
 def test_our_services_call_commands_that_there_are_with_settings_that_there_are(name: str) -> None:
     service = SERVICES[name]
     assert (ROOT / service["build"]["dockerfile"]).is_file()
+    assert service["tmpfs"] in (["/tmp"], ["/tmp:exec"])
     environment = {key: filled(value) for key, value in service.get("environment", {}).items()}
     tables = load_settings(table_classes(), environment=environment)
     assert tables["pipeline"] is not None
@@ -189,7 +216,8 @@ def test_what_a_service_opens_is_mounted() -> None:
             part["target"] for key in ("configs", "secrets") for part in service.get(key, ()) if isinstance(part, dict)
         ]
         words = shlex.split(" ".join(service["command"]).replace(";", " "))
-        named = [text for text in (*words, *strings(service.get("environment", {}))) if text.startswith("/")]
+        places = [text.removeprefix("file://") for text in (*words, *strings(service.get("environment", {})))]
+        named = [text for text in places if text.startswith("/") and not text.startswith(IN_IMAGES)]
         for text in named:
             assert any(text == target or text.startswith(f"{target}/") for target in targets), f"{name}: {text}"
 

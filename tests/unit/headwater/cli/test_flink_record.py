@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.cli.flink_record import forget_job, job_of, keep_job
+from headwater.cli.flink_record import is_stopped, keep_job, lost_job, mark_stopped
 from headwater.cli.shared import table_classes
 from headwater.errors import SettingsError
 from headwater.settings import load_settings
@@ -21,12 +21,12 @@ def test_a_job_comes_back_as_it_was_told_from_wherever_it_is_asked(
     tables = load_settings(table_classes(), flags=FLAGS)
     folder = tmp_path / "data" / "flink"
     folder.mkdir(parents=True)
-    assert job_of(folder) is None
+    assert lost_job(folder) is None
     monkeypatch.chdir(tmp_path)
-    keep_job(folder, tables)
+    keep_job(folder, tables, is_own=True)
     assert (folder / "submitted.json").stat().st_mode & 0o077 == 0
     monkeypatch.chdir("/")
-    found = job_of(folder)
+    found = lost_job(folder)
     assert found is not None
     assert found.keys() == tables.keys()
     assert found["processor"] == tables["processor"]
@@ -34,13 +34,29 @@ def test_a_job_comes_back_as_it_was_told_from_wherever_it_is_asked(
     assert found["pipeline"] == tables["pipeline"].model_copy(update={"data": str(tmp_path / "data")})
     assert found["kafka"] == tables["kafka"].model_copy(update={"ca_file": f"{tmp_path}/tls/ca.pem"})
     assert found["flink"] == tables["flink"].model_copy(update={"environment": f"{tmp_path}/.venv-flink"})
-    forget_job(folder)
-    forget_job(folder)
-    assert job_of(folder) is None
+    assert not is_stopped(folder)
+    mark_stopped(folder)
+    assert lost_job(folder) is None
+    assert is_stopped(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pipeline": {"was": 1}}', '{"pipeline": 3}'])
+def test_a_job_on_another_cluster_is_not_submitted_here(tmp_path: Path) -> None:
+    keep_job(tmp_path, load_settings(table_classes(), flags=FLAGS), is_own=False)
+    assert lost_job(tmp_path) is None
+    assert not is_stopped(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"is_own": true}',
+        '{"is_own": true, "tables": {"pipeline": {"was": 1}}}',
+        '{"is_own": true, "tables": {"pipeline": 3}}',
+    ],
+)
 def test_a_record_that_is_not_readable_says_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / "submitted.json").write_text(text)
     with pytest.raises(SettingsError, match="remove it, then headwater flink submit"):
-        job_of(tmp_path)
+        lost_job(tmp_path)
