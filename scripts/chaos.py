@@ -39,7 +39,7 @@ from headwater.io.store_sqlite_query import StoreReader
 
 READINGS_PER_DEVICE_S = 8  # Of the simulated plant, about.
 PAUSE_S = 60.0
-DRAIN_S = 120.0
+DRAIN_S = 300.0  # Patience: a machine that others use too may be far behind.
 CONFIGURATION = """\
 listener {port} 127.0.0.1
 allow_anonymous true

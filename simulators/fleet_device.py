@@ -8,7 +8,7 @@ from headwater.names import mqtt_topic
 from headwater.reasons import ClockQuality
 from simulators.plant import Machine
 
-DOUBLINGS_MAX = 6  # Of the wait: ten minutes where it begins with ten seconds.
+DOUBLINGS_MAX = 4  # Of the wait: eight minutes where it begins with half a minute.
 
 
 @dataclass(slots=True)

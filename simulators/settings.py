@@ -24,7 +24,7 @@ class SimulatorSettings(Table):
     connections: int = Field(default=0, ge=0, description="MQTT connections that devices share; 0: one per device.")
     unacked_max: int = Field(default=64, ge=1, description="Frames per device that may wait for their durable ack.")
     resend_after_us: DurationUs = Field(
-        default=10_000_000,
+        default=30_000_000,
         ge=100_000,
         description="A frame without durable ack is sent again after this time, then after twice as long …",
     )
