@@ -200,6 +200,10 @@ class Broker(Intake):
         else:
             self._settle(session, ticket)
 
+    def _is_kept(self, packet: Publish) -> bool:  # noqa: ARG002
+        """What a device sends comes at once; RETAIN is its wish."""
+        return False
+
     def _settle(self, session: Sender, ticket: int) -> None:
         """Acknowledges what leaves nothing for the log."""
         if ticket >= 0:

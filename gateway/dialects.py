@@ -21,7 +21,7 @@ def teach(intake: Intake, settings: GatewaySettings) -> None:
             partitions=partitions,
             letter_max_bytes=letter_max_bytes,
         )
-    if settings.home_assistant_devices:
+    if settings.admits_announced:
         intake.announced = AnnouncedDevices(
             settings.home_assistant_prefix,
             settings.home_assistant_site,

@@ -20,6 +20,8 @@ COMPONENT = "sensor"
 SIZE_MAX_BYTES = 16 * 1024
 VALUE_MAX_BYTES = 64 * 1024
 TOPIC_CHARS_MAX = 256
+# Brokers hang up on a subscription to a topic that is deeper than they like, or holds control characters.
+TOPIC_LEVELS_MAX = 64
 PATH_MAX = 8
 UNIT_CHARS_MAX = 32
 NUMBER_BYTES_MAX = 64
@@ -158,11 +160,34 @@ def _topic(data: dict[str, Any], key: str) -> str:
     if isinstance(base, str) and base:
         topic = base + topic[1:] if topic.startswith("~") else topic
         topic = topic[:-1] + base if topic.endswith("~") else topic
-    if len(topic) > TOPIC_CHARS_MAX or not {"+", "#", "\0"}.isdisjoint(topic):
-        raise DecodeError(
-            DeadLetterReason.SCHEMA, f"{key} is a topic without wildcards of at most {TOPIC_CHARS_MAX} characters"
-        )
+    if not _is_topic(topic):
+        detail = f"{key} is a printable topic without wildcards of at most {TOPIC_CHARS_MAX} characters"
+        raise DecodeError(DeadLetterReason.SCHEMA, detail)
     return topic
+
+
+def _is_topic(text: str) -> bool:
+    return (
+        len(text) <= TOPIC_CHARS_MAX
+        and text.count("/") < TOPIC_LEVELS_MAX
+        and {"+", "#"}.isdisjoint(text)
+        and text.isprintable()
+    )
+
+
+def state_topic_of(payload: bytes) -> str | None:
+    """Reads where the values would come out of an announcement that was refused; None if it does not say.
+
+    >>> state_topic_of(b'{"~": "porch", "stat_t": "~/temp"}'), state_topic_of(b"junk")
+    ('porch/temp', None)
+    """
+    if len(payload) > SIZE_MAX_BYTES:
+        return None
+    try:
+        data: Any = json.loads(payload)
+        return _topic(data, "state_topic") or None if isinstance(data, dict) else None
+    except (ValueError, RecursionError, DecodeError):
+        return None
 
 
 def value_of(path: tuple[str, ...] | None, payload: bytes, parsed: Any) -> float | None:

@@ -9,6 +9,7 @@ Without IO. A device is of the one site that the settings name; its node id is i
 import json
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import isfinite
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.home_assistant_config import (
     Entity,
     parse_config,
     parse_discovery_topic,
+    state_topic_of,
     value_of,
 )
 from gateway.identity import Identity
@@ -29,7 +31,7 @@ from gateway.sender import Sender
 from gateway.session import Route
 from headwater.batch import DeadLetter
 from headwater.errors import DecodeError
-from headwater.names import shard_of
+from headwater.names import parse_mqtt_topic, shard_of
 from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_topic import name_of
 from headwater.status import SIZE_MAX_BYTES, Status
@@ -42,26 +44,31 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message of such a device, and whom to acknowledge."""
+    """A message of such a device, and whom to acknowledge.
+
+    Attributes:
+        is_kept: a broker had kept it before anybody asked for its topic: it may be old.
+    """
 
     session: Sender
     ticket: int
     mqtt_topic: str
     payload: bytes
-    is_repeated: bool
+    is_kept: bool = False
 
 
 class AnnouncedDevices:
     """All entities that were announced.
 
     Attributes:
+        prefix: the first level of discovery topics.
         counters: what happened, by short names.
     """
 
     def __init__(
         self, prefix: str, site: str, entities_max: int, presence: Presence, *, partitions: int, letter_max_bytes: int
     ) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._site = site
         self._entities_max = entities_max
         self._presence = presence
@@ -72,11 +79,12 @@ class AnnouncedDevices:
         self._states: dict[str, list[Key]] = {}
         self._availabilities: dict[str, list[Key]] = {}
         self._refused: dict[str, None] = {}
+        self._digests: dict[str, bytes] = {}
         self.counters: Counter[str] = Counter()
 
     def route(self, identity: Identity, where: str) -> Route | None:
         """Decides about a topic; None if nobody announced it. Ask again for every message: announcements come and go."""
-        found = parse_discovery_topic(where, self._prefix)
+        found = parse_discovery_topic(where, self.prefix)
         if found is not None:
             devices = {name_of(found.node or found.object_id)} if found.component == COMPONENT else set()
         else:
@@ -94,7 +102,7 @@ class AnnouncedDevices:
         """Takes a message on a topic that `route` admitted, and returns what goes to the log."""
         self.counters["messages"] += 1
         where = told.mqtt_topic
-        found = parse_discovery_topic(where, self._prefix)
+        found = parse_discovery_topic(where, self.prefix)
         if found is not None:
             return self._owed(told, self._take_config(found, told, now_us))
         notes: list[Note] = []
@@ -105,6 +113,20 @@ class AnnouncedDevices:
         if where in self._refused:
             self.counters["left_out_template"] += 1
         return self._owed(told, notes)
+
+    def topics(self) -> list[str]:
+        """All state and availability topics, each once."""
+        return list(dict.fromkeys([*self._states, *self._availabilities]))
+
+    def topics_of(self, mqtt_topic: str) -> list[str]:
+        """The topics of the sensor that is announced on this discovery topic now."""
+        found = parse_discovery_topic(mqtt_topic, self.prefix)
+        entity = self._entities.get((found.node, found.object_id)) if found and found.component == COMPONENT else None
+        return [topic for topic in (entity.state_topic, entity.availability_topic) if topic] if entity else []
+
+    def uses(self, mqtt_topic: str) -> bool:
+        """Tells whether a topic is the state or availability topic of a sensor."""
+        return mqtt_topic in self._states or mqtt_topic in self._availabilities
 
     def sizes(self) -> dict[str, int]:
         """The counters, and how many entities there are."""
@@ -117,6 +139,10 @@ class AnnouncedDevices:
             self.counters["other_components"] += 1
             return []
         key = topic.node, topic.object_id
+        is_again = self._is_again(told)
+        if is_again and key in self._entities:
+            self.counters["again"] += 1
+            return []
         self._forget(key)
         if not told.payload:
             self.counters["withdrawn"] += 1
@@ -125,38 +151,54 @@ class AnnouncedDevices:
             entity = parse_config(topic, told.payload)
             self._check(key, entity)
         except DecodeError as error:
-            self.counters["refused"] += 1
-            self._note_refused(told.payload)
-            return [self._letter(told, error, name_of(topic.node or topic.object_id), now_us)]
+            return self._refuse(told, error, name_of(topic.node or topic.object_id), now_us, is_again=is_again)
         self.counters["announced"] += 1
         self._entities[key] = entity
         self._owners[entity.device, entity.metric] = key
         self._states.setdefault(entity.state_topic, []).append(key)
+        self._refused.pop(entity.state_topic, None)
         if entity.availability_topic:
             self._availabilities.setdefault(entity.availability_topic, []).append(key)
         return self._entry(entity.device)
 
+    def _is_again(self, told: Told) -> bool:
+        """Tells whether an announcement is the same as the one before: a broker that retains it brings it again and again."""
+        digest = blake2b(told.payload, digest_size=16).digest()
+        if self._digests.get(told.mqtt_topic) == digest:
+            return True
+        self._digests.pop(told.mqtt_topic, None)
+        if told.payload:
+            if len(self._digests) >= self._entities_max + REFUSED_MAX:
+                del self._digests[next(iter(self._digests))]
+            self._digests[told.mqtt_topic] = digest
+        return False
+
+    def _refuse(self, told: Told, error: DecodeError, device: str, now_us: int, *, is_again: bool) -> list[Note]:
+        """Makes a dead letter of an announcement, once; what a gateway tells Home Assistant of its devices is none."""
+        where = state_topic_of(told.payload)
+        topic = parse_mqtt_topic(where) if where is not None else None
+        if topic is not None and topic.leaf == "state":
+            self.counters["gateways"] += 1
+            return []
+        self.counters["refused"] += 1
+        if where is not None and not self._is_taken(where) and len(self._refused) < REFUSED_MAX:
+            # Its values are counted, not dead letters.
+            self._refused[where] = None
+        return [] if is_again else [self._letter(told, error, device, now_us)]
+
+    def _is_taken(self, mqtt_topic: str) -> bool:
+        """Tells whether a state topic is another sensor's, or has another meaning."""
+        return mqtt_topic in self._states or mqtt_topic.startswith((*OWN_TOPICS, f"{self.prefix}/"))
+
     def _check(self, key: Key, entity: Entity) -> None:
         topics = entity.state_topic, entity.availability_topic
-        if any(topic.startswith((*OWN_TOPICS, f"{self._prefix}/")) for topic in topics):
+        if any(topic.startswith((*OWN_TOPICS, f"{self.prefix}/")) for topic in topics):
             raise DecodeError(DeadLetterReason.SCHEMA, "a state topic in a namespace that has another meaning")
         if self._owners.get((entity.device, entity.metric), key) != key:
             detail = f"{entity.device}/{entity.metric} is another sensor's name already; rename one of them"
             raise DecodeError(DeadLetterReason.NAME, detail)
         if len(self._entities) >= self._entities_max:
             raise DecodeError(DeadLetterReason.LIMIT, f"more than {self._entities_max} announced sensors")
-
-    def _note_refused(self, payload: bytes) -> None:
-        """Remembers the state topic of an announcement that was refused: its values are counted, not dead letters."""
-        try:
-            data: Any = json.loads(payload)
-        except (ValueError, RecursionError):
-            return
-        topic = data.get("state_topic", data.get("stat_t")) if isinstance(data, dict) else None
-        if not isinstance(topic, str) or topic.startswith((*OWN_TOPICS, f"{self._prefix}/")):
-            return
-        if topic not in self._states and len(self._refused) < REFUSED_MAX:
-            self._refused[topic] = None
 
     def _forget(self, key: Key) -> None:
         entity = self._entities.pop(key, None)
@@ -218,9 +260,11 @@ class AnnouncedDevices:
         notes: list[Note] = []
         for device, readings in by_device.items():
             self.counters["readings"] += len(readings)
-            notes += self._heard(told, device, now_us)
+            if not told.is_kept:
+                notes += self._heard(told, device, now_us)
             frame = make_frame(self._site, device, readings, now_us)
-            foreign = Foreign(frame, told.payload, now_us, has_own_time=False, is_repeated=told.is_repeated)
+            # A number alone does not show that it is the same message again, so a repeated one is taken twice, not lost.
+            foreign = Foreign(frame, told.payload, now_us, has_own_time=False, is_repeated=False)
             notes.append(Note(self._shard(device), foreign))
         return notes
 

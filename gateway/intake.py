@@ -220,7 +220,7 @@ class Intake:
 
     def _take_announced(self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int) -> None:
         assert self.announced is not None
-        told = Told(session, ticket, route.mqtt_topic, packet.payload, packet.flags & DUPLICATE != 0)
+        told = Told(session, ticket, route.mqtt_topic, packet.payload, self._is_kept(packet))
         self.notes += self.announced.take(told, now_us)
         self._retain_and_route(route.mqtt_topic, packet.payload, 0, retain=packet.flags & RETAIN != 0)
 
@@ -246,6 +246,10 @@ class Intake:
         detail = "configurations, commands and states are not for the gateway"
         refused = Route(route.mqtt_topic, None, route.shard, DeadLetterReason.TOPIC, detail)
         self._refuse(session, refused, packet, ticket, now_us)
+
+    def _is_kept(self, packet: Publish) -> bool:
+        """Tells whether a message of an announced device was kept: a broker marks these with RETAIN, and no others."""
+        return packet.flags & RETAIN != 0
 
     def _retain_and_route(self, where: str, payload: bytes, qos: int, *, retain: bool) -> bool:  # noqa: ARG002
         """Keeps a message and hands it to others; False if there is no room for it."""

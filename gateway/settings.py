@@ -181,11 +181,6 @@ class GatewaySettings(Table):
             raise ValueError("sites divide the devices of a broker: set mqtt to its URL, or leave sites empty")
         if bool(self.mqtt_cert_file) != bool(self.mqtt_key_file):
             raise ValueError("mqtt_cert_file and mqtt_key_file go together: set both or neither")
-        if self.mqtt and self.home_assistant_devices:
-            raise ValueError(
-                "home_assistant_devices needs the gateway's own endpoint: which topics such devices use is only known when "
-                "they announce them; leave mqtt empty, or home_assistant_devices off"
-            )
         if self.mqtt_password_file and not self.mqtt_username:
             raise ValueError("mqtt_password_file needs mqtt_username")
         return self
@@ -211,6 +206,11 @@ class GatewaySettings(Table):
     def durable_level(self) -> AckLevel:
         """The level of durable acks; "auto" is "store" where nobody who knows the log has chosen."""
         return "backbone" if self.ack_level == "backbone" else "store"
+
+    @property
+    def admits_announced(self) -> bool:
+        """Whether devices that announce themselves are this gateway's: their site may be another one's."""
+        return self.home_assistant_devices and (not self.sites or self.home_assistant_site in self.sites)
 
     @property
     def anonymous(self) -> bool:

@@ -1,9 +1,10 @@
 """The way to a broker: socket, TLS and reconnects around subscriptions.
 
-socket ─▶ Wire.buffer_updated ─▶ Subscription.feed ─▶ Intake ─▶ on_input (the bridge)
-socket ◀─ Wire.flush ◀────────── Subscription.take_output ◀─ settle, publish
+socket ─▶ Wire ─▶ Subscription.feed ─▶ Intake ─▶ on_input (the bridge)
+socket ◀─ Wire ◀─ Subscription.take_output ◀─ settle, publish
 
-    connect ─▶ … lost ─▶ wait (full jitter) ─▶ look at the claim ─▶ ours: connect again, another's: end
+    survey of announcements ─▶ connect ─▶ … lost ─▶ wait (full jitter) ─▶ look at the claim ─▶ ours: connect again,
+                                                                                             another's: end
 
 Whoever connects with our client id takes the session over: then this gateway ends and does not fight for it.
 """
@@ -16,19 +17,22 @@ import secrets
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 from gateway.claim import Look
+from gateway.connection import READ_MAX_BYTES, Client, Wire
+from gateway.glance import Glance
 from gateway.intake import Intake
 from gateway.sender import Sender
 from gateway.session import Code
 from gateway.settings import GatewaySettings
 from gateway.stage import Stage
-from gateway.subscription import Subscription, Terms
+from gateway.subscription import Subscription
+from gateway.survey import Survey
+from gateway.terms import Terms
 from headwater.io.mqtt_broker import Broker, parse_broker, read_secret, tls_context
 from headwater.ports import Clock
 
-READ_MAX_BYTES = 256 * 1024
 # Announcements wait while so much is unsent; one is a few hundred bytes.
 ANNOUNCE_UNTIL_BYTES = 1024 * 1024
 ANNOUNCED_BYTES = 512
@@ -36,93 +40,12 @@ ANNOUNCED_BYTES = 512
 STEADY_US = 60_000_000
 GOODBYE_S = 2.0
 CLAIM_WAIT_S = 0.25
-_log = logging.getLogger(__name__)
-
-
-class Client(Protocol):
-    """What a socket needs of a connection's state machine."""
-
-    stage: Stage
-    why: str
-
-    def feed(self, data: memoryview, now_us: int) -> None:
-        """Takes bytes from the broker."""
-
-    def lost(self, why: str) -> None:
-        """The transport is gone."""
-
-    @property
-    def has_output(self) -> bool:
-        """True when there are bytes to send."""
-
-    def take_output(self) -> bytes:
-        """Hands over the bytes to send."""
-
-
+# A broker that does not show its announcements is subscribed at all the same, after so many tries.
+SURVEYS_MAX = 3
+REFUSED_NAMED_MAX = 5
 _Client = TypeVar("_Client", bound=Client)
-
-
-class Wire(asyncio.BufferedProtocol, Generic[_Client]):
-    """One socket and its connection's state machine.
-
-    Attributes:
-        is_leaving: we said goodbye and wait for the broker to hang up.
-        over: set when the socket is gone.
-    """
-
-    def __init__(self, subscriber: "Subscriber", client: _Client) -> None:
-        self._subscriber = subscriber
-        self._is_paused = False
-        self.is_leaving = False
-        self.client = client
-        self.transport: asyncio.Transport | None = None
-        self.over = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Says CONNECT."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.flush()
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's signature; the hint is only one.
-        """Lends the buffer that all connections share: what is in it is handled before the next read."""
-        return self._subscriber.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Hands bytes to the state machine."""
-        subscriber = self._subscriber
-        self.client.feed(subscriber.buffer[:nbytes], subscriber.now_us())
-        subscriber.after(self.client)
-        self.flush(subscriber.write_max_bytes)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the state machine that it is over."""
-        self.client.lost(str(exc) if exc is not None else "the broker closed the connection")
-        self.over.set()
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What the socket has not taken yet."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
-
-    def flush(self, write_max_bytes: int = READ_MAX_BYTES) -> None:
-        """Sends what there is to say, closes after the end, and decides whether to read on."""
-        client, transport = self.client, self.transport
-        if transport is None or transport.is_closing():
-            return
-        if client.has_output:
-            transport.write(client.take_output())
-            if self.unsent_bytes > write_max_bytes:
-                client.lost("the broker does not read what it is sent")
-                transport.abort()
-                return
-        if client.stage is Stage.CLOSED:
-            if not self.is_leaving:
-                transport.close()
-            return
-        if self._subscriber.is_full != self._is_paused:
-            self._is_paused = self._subscriber.is_full
-            (transport.pause_reading if self._is_paused else transport.resume_reading)()
+_Glance = TypeVar("_Glance", bound=Glance)
+_log = logging.getLogger(__name__)
 
 
 class Subscriber:
@@ -159,6 +82,7 @@ class Subscriber:
         self._opened: Subscription | None = None
         self._opened_us = self._begun_us = 0
         self._failures = 0
+        self._surveys = 0
         self._terms: Terms | None = None
         self._tls: ssl.SSLContext | None = None
         self._host, self._port = "", 0
@@ -200,6 +124,11 @@ class Subscriber:
             claim=self._claim,
             sparkplug=settings.sparkplug,
         )
+        if settings.home_assistant_devices and not settings.admits_announced:
+            _log.warning(
+                "devices that announce themselves are of the site %r, which is not among this gateway's",
+                settings.home_assistant_site,
+            )
         if scheme == "mqtts":
             self._tls = tls_context(
                 Broker(
@@ -216,16 +145,21 @@ class Subscriber:
         assert self._terms is not None
         while True:
             if self._opened is not None:
-                look = await self._look(self._terms)
+                terms = self._terms
+                look = await self._glance(Look(terms.client_id, terms.username, terms.password))
                 if look.claim is None:
                     await self._pause(look.why)
                     continue
                 if look.claim not in {b"", self._claim}:
                     return self._give_way()
             self._begun_us = self.now_us()
-            self._wire = wire = await self._dial(
-                Subscription(self.intake, self._terms, self, self._state(online=False))
-            )
+            subscription = Subscription(self.intake, self._terms, self, self._state(online=False))
+            if self.intake.announced is not None and self._surveys < SURVEYS_MAX:
+                survey = await self._glance(Survey(self.intake, self._terms, subscription))
+                if not self._is_surveyed(survey):
+                    await self._pause(survey.why)
+                    continue
+            self._wire = wire = await self._dial(subscription)
             await wire.over.wait()
             if wire.client.is_taken_over:
                 return self._give_way()
@@ -259,16 +193,34 @@ class Subscriber:
         _log.warning("%s: %s; next try in %.1f s", self.where, why, delay_s)
         await asyncio.sleep(delay_s)
 
-    async def _look(self, terms: Terms) -> Look:
-        """Asks the broker whose the session is."""
-        wire = await self._dial(Look(terms.client_id, terms.username, terms.password))
+    def _is_surveyed(self, survey: Survey) -> bool:
+        """Tells whether to connect now: announcements are known, once for the life of the process, or can't be."""
+        if survey.is_seen:
+            self._surveys = SURVEYS_MAX
+            _log.info("%s: the broker retains %d announcements of devices", self.where, survey.count)
+            return True
+        # As long as nobody is there at all, nothing is decided.
+        self._surveys += survey.is_answered
+        if self._surveys < SURVEYS_MAX:
+            return False
+        _log.warning(
+            "%s: what devices announced could not be read first, and what waits of them may become dead letters: %s",
+            self.where,
+            survey.why,
+        )
+        return True
+
+    async def _glance(self, glance: _Glance) -> _Glance:
+        """Asks the broker what it retains."""
+        wire = await self._dial(glance)
         try:
             await asyncio.wait_for(wire.over.wait(), self._settings.connect_timeout_us / 1e6)
         except TimeoutError:
-            wire.client.lost("the broker does not answer")
+            glance.lost("the broker does not answer")
+        finally:
             if wire.transport is not None:
                 wire.transport.abort()
-        return wire.client
+        return glance
 
     async def _dial(self, client: _Client) -> Wire[_Client]:
         """Makes a connection; one that fails comes back as one that is over."""
@@ -310,6 +262,8 @@ class Subscriber:
         """Does what follows from input: tells the bridge."""
         if isinstance(client, Subscription) and client.is_subscribed and client is not self._opened:
             self._open(client)
+        if isinstance(client, Subscription) and client.refused:
+            self._warn_refused(client)
         if self.intake.inbound or self.intake.notes:
             self._on_input()
 
@@ -333,12 +287,18 @@ class Subscriber:
             and subscription.expiry_s * 1_000_000 < self._settings.mqtt_session_expiry_us
         ):
             _log.warning("%s: the broker keeps the session for %d s only", self.where, subscription.expiry_s)
-        if subscription.refused:
-            _log.warning("%s: the broker does not grant %s", self.where, ", ".join(subscription.refused))
         state = self._state(online=True)
         if state is not None:
             self.announce([state])
         self._on_open(subscription.is_resumed is True)
+
+    def _warn_refused(self, subscription: Subscription) -> None:
+        refused = subscription.refused
+        self._counters["filters_refused"] += len(refused)
+        more = f" and {len(refused) - REFUSED_NAMED_MAX} more" if len(refused) > REFUSED_NAMED_MAX else ""
+        named = ", ".join(map(repr, refused[:REFUSED_NAMED_MAX]))
+        _log.warning("%s: the broker does not grant QoS 1 for %s%s", self.where, named, more)
+        refused.clear()
 
     def settled(self, sender: Sender) -> None:
         """Sends PUBACKs, if they are of the present connection."""
@@ -382,5 +342,5 @@ class Subscriber:
         """Numbers about connections."""
         wire = self._wire
         is_open = wire is not None and wire.client is self._opened and wire.client.stage is Stage.OPEN
-        names = ("connects", "connect_failures", "connections_lost", "sessions_lost", "taken_over")
+        names = ("connects", "connect_failures", "connections_lost", "sessions_lost", "taken_over", "filters_refused")
         return {"connections": int(is_open), **{name: self._counters[name] for name in names}}

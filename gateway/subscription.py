@@ -8,77 +8,39 @@ connection that ends forgets what it owed, and no PUBACK ever crosses a reconnec
 dead letter and acknowledged like any other; only a broker that breaks the protocol costs the connection.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import mqtt5
 
 from gateway import wire
+from gateway.announced_topics import AnnouncedTopics
 from gateway.claim import claim_topic
+from gateway.home_assistant_in import OWN_TOPICS
 from gateway.identity import Identity
 from gateway.intake import Intake
 from gateway.ledger import AckLedger
 from gateway.publish import QOS, QOS_1, read_publish, topic_text
 from gateway.session import Code, Route
 from gateway.stage import Stage
+from gateway.terms import (
+    Terms,
+    announced_filter,
+    announcement_filter,
+    announcement_patterns,
+    filter_of,
+    patterns,
+    sparkplug_patterns,
+)
 from gateway.wire_server import check_from_broker, packet_size, remains
-from headwater.names import MQTT_PREFIX, parse_mqtt_topic
+from headwater.names import parse_mqtt_topic
 from headwater.reasons import DeadLetterReason
-from headwater.sparkplug_topic import NAMESPACE, Verb
 
-LEAVES = ("frame", "json", "status")
 # Whatever the broker takes our Receive Maximum for, packet ids bound what can be in flight.
 IN_FLIGHT_MAX = 65_535
+FILTERS_PER_PACKET = 100
 _PUBLISH = 0x30
 _PUBACK_OK = b"\x40\x02"
 _FAILURE_MIN = 0x80
-# A retained "online" is wanted once, with a new session; retained data never: it was taken when it was new.
-_RETAIN = {"status": mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS}
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How to subscribe; see the settings of the same names.
-
-    Attributes:
-        sites: only these; empty for all.
-        password: None for none.
-        claim: says at the broker whose the session is; see `gateway.claim`.
-        sparkplug: whether Sparkplug B nodes are wanted too.
-    """
-
-    client_id: str
-    sites: tuple[str, ...]
-    username: str
-    password: str | None
-    session_expiry_us: int
-    keepalive_us: int
-    receive_max: int
-    packet_max_bytes: int
-    letter_max_bytes: int
-    claim: bytes = b""
-    sparkplug: bool = False
-
-
-def patterns(site: str) -> list[str]:
-    """Returns the topic filters for a site, "+" for all; no two of them match the same topic.
-
-    >>> patterns("north")
-    ['hw/1/north/+/frame', 'hw/1/north/+/json', 'hw/1/north/+/status']
-    """
-    return [f"{MQTT_PREFIX}/{site}/+/{leaf}" for leaf in LEAVES]
-
-
-def sparkplug_patterns(site: str) -> list[str]:
-    """Returns the topic filters for the Sparkplug nodes of a group that is spelled like the site, "+" for all.
-
-    >>> sparkplug_patterns("+")[::5]
-    ['spBv1.0/+/NBIRTH/+', 'spBv1.0/+/DDEATH/+/+']
-    """
-    return [
-        f"{NAMESPACE}/{site}/{verb}/{'+/+' if verb.is_of_device else '+'}"
-        for verb in Verb
-        if verb is not Verb.STATE and not verb.is_command
-    ]
 
 
 class Subscription:
@@ -95,7 +57,8 @@ class Subscription:
         client_id, identity, ledger, routes, origin: see `gateway.sender.Sender`.
         is_resumed: the broker still had our session; None before CONNACK.
         is_subscribed: the broker has granted all we asked for on this connection.
-        refused: Sparkplug filters that the broker did not grant; all others must be.
+        refused: filters that the broker did not grant, of Sparkplug nodes and announced devices; all others must be. The
+            shell empties it.
         is_taken_over: another client connected with our client id; it has the session now.
         expiry_s: how long the broker keeps the session, in seconds, where that is less than asked; else None.
         why: why the connection ended, for people.
@@ -107,8 +70,9 @@ class Subscription:
         self._pending = bytearray()
         self._skip_bytes = 0
         self._next_id = 0
-        self._asked: dict[int, list[str]] = {}
+        self._asked: dict[int, tuple[list[str], bool]] = {}
         self._sites: set[str] = set()
+        self._topics = AnnouncedTopics(intake.announced)
         self._keepalive_us = terms.keepalive_us
         self._silent_us = self._unpinged_us = 0
         self._retains = True
@@ -124,21 +88,7 @@ class Subscription:
         self.is_taken_over = False
         self.expiry_s: int | None = None
         self.why = ""
-        expiry_s = min(terms.session_expiry_us // 1_000_000, 0xFFFF_FFFF)
-        connect = mqtt5.ConnectPacket(
-            terms.client_id,
-            username=terms.username or None,
-            password=None if terms.password is None else terms.password.encode(),
-            clean_start=False,
-            will=None
-            if will is None
-            else mqtt5.Will(will[0], payload=will[1], qos=mqtt5.QoS.AT_LEAST_ONCE, retain=True),
-            keep_alive=min(terms.keepalive_us // 1_000_000, 65_535),
-            session_expiry_interval=expiry_s,
-            receive_max=terms.receive_max,
-        )
-        # No maximum packet size: a broker drops without a word what exceeds it, and here it becomes a dead letter.
-        self._output: list[bytes] = [connect.write()]
+        self._output: list[bytes] = [terms.connect(will).write()]
 
     # What comes in.
 
@@ -160,6 +110,8 @@ class Subscription:
             data = bytes(data)
             at = self._consume(data, now_us)
             pending += data[at:]
+        if self._topics.is_changed:
+            self._follow()
 
     def _consume(self, data: bytes | bytearray, now_us: int) -> int:
         """Handles whole packets from the start of `data`; returns how many bytes they were."""
@@ -223,7 +175,11 @@ class Subscription:
 
     def _look_at(self, mqtt_topic: bytes) -> None:
         """Drops filters of earlier settings: on a session that was resumed, or a site that is another gateway's."""
-        topic = parse_mqtt_topic(topic_text(mqtt_topic))
+        where = topic_text(mqtt_topic)
+        if not where.startswith(OWN_TOPICS):
+            self._topics.see(where)
+            return
+        topic = parse_mqtt_topic(where)
         if topic is None or topic.site in self._sites:
             return
         self._sites.add(topic.site)
@@ -240,7 +196,7 @@ class Subscription:
             case mqtt5.ConnAckPacket() if self.stage is Stage.ASKING:
                 self._open(got, now_us)
             case mqtt5.SubAckPacket() if got.packet_id in self._asked:
-                self._check_granted(self._asked.pop(got.packet_id), [int(code) for code in got.reason_codes], now_us)
+                self._check_granted(got, now_us)
             case mqtt5.UnsubAckPacket() | mqtt5.PingRespPacket():
                 pass
             case mqtt5.DisconnectPacket():
@@ -274,28 +230,35 @@ class Subscription:
         """Asks for everything, also on a session that was resumed: that changes nothing where nothing changed."""
         sites = self._terms.sites or ("+",)
         if self._terms.sparkplug:
-            self._ask([pattern for site in sites for pattern in sparkplug_patterns(site)])
-        self._ask([pattern for site in sites for pattern in patterns(site)])
+            self._ask([filter_of(pattern) for site in sites for pattern in sparkplug_patterns(site)])
+        announced = self._intake.announced
+        if announced is not None:
+            self._ask([announcement_filter(pattern) for pattern in announcement_patterns(announced.prefix)])
+            self._ask([announced_filter(topic) for topic in self._topics.begin()])
+        self._ask([filter_of(pattern) for site in sites for pattern in patterns(site)], is_needed=True)
 
-    def _ask(self, wanted: list[str]) -> None:
-        filters = [
-            mqtt5.TopicFilter(
-                pattern,
-                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-                retain_as_published=True,
-                retain_handling=_RETAIN.get(pattern.rpartition("/")[2], mqtt5.RetainHandling.SEND_NEVER),
-            )
-            for pattern in wanted
-        ]
-        packet_id = self._packet_id()
-        self._asked[packet_id] = wanted
-        self._output.append(mqtt5.SubscribePacket(packet_id, filters).write())
+    def _follow(self) -> None:
+        """Asks for the topics of devices that announced themselves, and drops those that nobody announces any more."""
+        added, dropped = self._topics.due()
+        if self.stage is Stage.OPEN:
+            self._ask([announced_filter(topic) for topic in added])
+            self._unsubscribe(dropped)
 
-    def _check_granted(self, asked: list[str], codes: list[int], now_us: int) -> None:
+    def _ask(self, filters: Sequence[mqtt5.TopicFilter], *, is_needed: bool = False) -> None:
+        size = len(filters) if is_needed else FILTERS_PER_PACKET
+        for at in range(0, len(filters), size):
+            wanted = list(filters[at : at + size])
+            packet_id = self._packet_id()
+            self._asked[packet_id] = [one.pattern for one in wanted], is_needed
+            self._output.append(mqtt5.SubscribePacket(packet_id, wanted).write())
+
+    def _check_granted(self, packet: mqtt5.SubAckPacket, now_us: int) -> None:
+        asked, is_needed = self._asked.pop(packet.packet_id)
+        codes = [int(code) for code in packet.reason_codes]
         granted = {pattern for pattern, code in zip(asked, codes, strict=False) if code == 1}
         refused = [pattern for pattern in asked if pattern not in granted]
-        if asked[0].startswith(NAMESPACE):
-            self.refused = refused
+        if not is_needed:
+            self.refused += refused
         elif refused:
             self.disconnect(
                 Code.IMPLEMENTATION_SPECIFIC_ERROR,
@@ -305,8 +268,10 @@ class Subscription:
         else:
             self.is_subscribed = True
 
-    def _unsubscribe(self, filters: list[str]) -> None:
-        self._output.append(mqtt5.UnsubscribePacket(self._packet_id(), filters).write())
+    def _unsubscribe(self, filters: Sequence[str]) -> None:
+        for at in range(0, len(filters), FILTERS_PER_PACKET):
+            packet = mqtt5.UnsubscribePacket(self._packet_id(), list(filters[at : at + FILTERS_PER_PACKET]))
+            self._output.append(packet.write())
 
     def _packet_id(self) -> int:
         self._next_id = self._next_id % 65_535 + 1

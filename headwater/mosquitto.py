@@ -7,6 +7,7 @@ certificate it shows, and taking its lines away locks it out.
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 from headwater.names import mqtt_topic
 
@@ -87,6 +88,37 @@ topic write homeassistant/#
 topic readwrite hw/gateway/#
 topic readwrite spBv1.0/#
 """
+
+
+def is_foreign_filter(text: str) -> bool:
+    r"""Tells whether a text may stand in an ACL as a filter of foreign devices' topics: printable, and not of ours.
+
+    >>> [is_foreign_filter(text) for text in ("zigbee2mqtt/#", "+/sensor/#", "#", "hw/#", "a\ntopic readwrite #", "a+")]
+    [True, False, False, False, False, False]
+    """
+    levels = text.split("/")
+    return (
+        text.isprintable()
+        and text == text.strip()
+        and "" not in levels[:1]
+        and all(level in {"+", "#"} or {"+", "#"}.isdisjoint(level) for level in levels)
+        and "#" not in levels[:-1]
+        and levels[0] not in {"+", "#", "hw", "spBv1.0"}
+        and not text.startswith("$")
+    )
+
+
+def acl_of_announced(filters: Sequence[str]) -> str:
+    """Writes what a gateway reads more where devices announce themselves in Home Assistant's way, after its own lines.
+
+    >>> print(acl_of_announced(["zigbee2mqtt/#"]).splitlines()[2])
+    topic read zigbee2mqtt/#
+
+    Args:
+        filters: of the topics that such devices name in their announcements.
+    """
+    read = ["homeassistant/sensor/+/config", "homeassistant/sensor/+/+/config", *filters]
+    return "".join(f"topic read {one}\n" for one in read)
 
 
 def acl_of_operator(name: str) -> str:

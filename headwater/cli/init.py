@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from headwater.cli import enroll
 from headwater.cli.new_files import write_new
@@ -13,7 +14,14 @@ from headwater.cli.shared import say
 from headwater.compose_files import BROKER, ROOT, compose_files
 from headwater.errors import SettingsError
 from headwater.io.clock_system import SystemClock
-from headwater.mosquitto import acl_of_gateway, acl_of_operator, mosquitto_conf, password_line
+from headwater.mosquitto import (
+    acl_of_announced,
+    acl_of_gateway,
+    acl_of_operator,
+    is_foreign_filter,
+    mosquitto_conf,
+    password_line,
+)
 
 # What is drawn at random, as text: file in `secrets/` → bytes of randomness.
 SECRETS = {"page.token": 32}
@@ -42,6 +50,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--passwords", action="store_true", help="devices prove who they are by user and password, not by certificate"
     )
     parser.add_argument(
+        "--announced",
+        action="append",
+        default=[],
+        metavar="FILTER",
+        help="with --broker: admit devices made for Home Assistant that announce themselves, and let the gateway read "
+        "their topics, such as 'zigbee2mqtt/#'; may be repeated",
+    )
+    parser.add_argument(
         "--compose",
         action="store_true",
         help="for docker-compose.yml: a broker, secrets for InfluxDB and Grafana, an .env, and a demo device",
@@ -58,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if options.compose:
         options.broker, options.root, options.host = True, ROOT, [*options.host, BROKER]
+    _check_announced(options)
     root = options.root or str(folder.resolve())
     if any(character in root for character in '"\\\n') or not root.startswith("/"):
         raise SettingsError(f"{root!r}: an absolute path without quotes, backslashes or line ends")
@@ -92,6 +109,16 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError(f"--compose: the compose file has certificates, {ROOT} and port {PORT}; leave those out")
 
 
+def _check_announced(options: argparse.Namespace) -> None:
+    if options.announced and not options.broker:
+        raise SettingsError("--announced FILTER is a right at a broker: add --broker, or see docs/home-assistant.md")
+    for pattern in options.announced:
+        if not is_foreign_filter(pattern):
+            raise SettingsError(
+                f"--announced {pattern!r}: a printable MQTT topic filter, and none of hw/, spBv1.0/, $ or all topics"
+            )
+
+
 def _files(options: argparse.Namespace, root: str) -> dict[str, bytes]:
     from headwater.io.certificates_cryptography import issue, make_authority  # noqa: PLC0415 an extra of its own
 
@@ -109,7 +136,8 @@ def _files(options: argparse.Namespace, root: str) -> dict[str, bytes]:
         **{f"secrets/{name}": f"{secrets.token_urlsafe(count)}\n".encode() for name, count in SECRETS.items()},
     }
     if options.broker:
-        acl = ACL_HEAD + acl_of_gateway(FIRST_GATEWAY) + "\n" + acl_of_operator(FIRST_OPERATOR)
+        announced = acl_of_announced(options.announced) if options.announced else ""
+        acl = f"{ACL_HEAD}{acl_of_gateway(FIRST_GATEWAY)}{announced}\n{acl_of_operator(FIRST_OPERATOR)}"
         user = "" if options.root else getpass.getuser()
         conf = mosquitto_conf(root, options.port, user=user, has_passwords=options.passwords)
         files |= {"mosquitto/mosquitto.conf": conf.encode(), "mosquitto/acl": acl.encode()}
@@ -137,7 +165,7 @@ def _broker_passwords() -> dict[str, bytes]:
 
 def _settings(options: argparse.Namespace, root: str) -> str:
     """The settings file; paths are absolute, so that it may be used from anywhere."""
-    gateway: dict[str, str | int]
+    gateway: dict[str, str | int | bool]
     if options.broker:
         gateway = {
             "mqtt": f"mqtts://{_bracketed(options.host[0])}:{options.port}",
@@ -161,7 +189,9 @@ def _settings(options: argparse.Namespace, root: str) -> str:
             "tls_key": f"{root}/secrets/server.key",
         }
         gateway |= {"users": f"{root}/users.toml"} if options.passwords else {"tls_client_ca": f"{root}/tls/ca.pem"}
-    tables: dict[str, dict[str, str | int]] = {
+    if options.announced:
+        gateway["home_assistant_devices"] = True
+    tables: dict[str, dict[str, Any]] = {
         "pipeline": {"data": f"{root}/data"},
         "gateway": gateway,
         "page": {"token_file": f"{root}/secrets/page.token"},

@@ -304,3 +304,35 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "headwater[enroll]" in done.stderr
+
+
+def test_the_gateway_may_read_the_topics_of_devices_that_announce_themselves(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, "--broker", "--passwords", "--announced", "porch/+", "--announced", "zigbee2mqtt/#")
+    acl = plant.hub / "mosquitto" / "acl"
+    device = plant.enroll("home/porch", "porch")
+    rights = ["homeassistant/sensor/porch/+/config", "porch/#", "else/#"]
+    acl.write_text(acl.read_text() + "".join(f"topic write {topic}\n" for topic in rights))
+    server = Mosquitto(plant.folder, plant.hub / "mosquitto" / "mosquitto.conf", plant.port)
+    with server.tls(), Running(plant.folder, **plant.gateway(), partitions=4) as running:
+        client = Client(plant, device, "porch")
+        for sensor, topic in (("temp", "porch/temp"), ("spy", "else/spy")):
+            told = json.dumps({"state_topic": topic}).encode()
+            client.publish((f"homeassistant/sensor/porch/{sensor}/config", told))
+        until(lambda: running.gateway.counters()["announced_entities"] == 2)
+        client.publish(("else/spy", b"1"))
+        until(lambda: client.publish(("porch/temp", b"2")) and any(batch.metrics for batch in running.batches()))
+        assert {metric for batch in running.batches() for metric in batch.metrics} == {"temp"}
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--announced", "porch/#"], "add --broker"),
+        (["--broker", "--announced", "#"], "topic filter"),
+        (["--broker", "--announced", "a\ntopic readwrite #"], "topic filter"),
+    ],
+)
+def test_announced_topics_are_filters_at_a_broker(tmp_path: Path, more: list[str], why: str) -> None:
+    assert why in headwater("init", str(tmp_path / "hub"), "--host", "h", *more, code=78)
+    assert not (tmp_path / "hub").exists()

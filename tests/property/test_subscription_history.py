@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.inbound import Inbound, Note
 from gateway.intake import Intake
 from gateway.stage import Stage
-from gateway.subscription import Subscription, Terms
+from gateway.subscription import Subscription
+from gateway.terms import Terms
 
 NOW_US = 1_700_000_000_000_000
 TERMS = Terms("gw", (), "", None, 3_600_000_000, 30_000_000, receive_max=8, packet_max_bytes=400, letter_max_bytes=50)

@@ -126,6 +126,10 @@ def test_templates_that_do_more_are_refused_and_their_values_counted(template: s
         (CONFIG, b"{}", DeadLetterReason.SCHEMA),
         (CONFIG, config(state_topic=5), DeadLetterReason.SCHEMA),
         (CONFIG, config(state_topic="a/+"), DeadLetterReason.SCHEMA),
+        (CONFIG, config(state_topic="a/\x07"), DeadLetterReason.SCHEMA),
+        (CONFIG, config(state_topic="a/\ud800"), DeadLetterReason.SCHEMA),
+        (CONFIG, config(state_topic="a/" * 64), DeadLetterReason.SCHEMA),
+        (CONFIG, config(availability_topic="a/#"), DeadLetterReason.SCHEMA),
         (CONFIG, config(state_topic="hw/1/a/b/frame"), DeadLetterReason.SCHEMA),
         (CONFIG, config(state_topic="spBv1.0/a/NDATA/b"), DeadLetterReason.SCHEMA),
         (CONFIG, config(state_topic="homeassistant/status"), DeadLetterReason.SCHEMA),
@@ -209,6 +213,42 @@ def test_a_will_that_nobody_announced_is_admitted_and_comes_to_nothing() -> None
     assert answer.reason_code == mqtt5.ConnAckReasonCode.NOT_AUTHORIZED
 
 
+def test_what_comes_again_is_told_once_and_tried_again_where_it_was_refused() -> None:
+    broker = make(entities_max=1)
+    device = client(broker)
+    for _ in range(2):
+        device.publish(CONFIG, config())
+        device.publish("homeassistant/sensor/shed/temp/config", config())
+    assert broker.announced is not None
+    assert (broker.announced.counters["again"], broker.announced.counters["refused"]) == (1, 2)
+    assert [letter.reason for letter in letters(broker)] == [DeadLetterReason.LIMIT]
+    assert len([note for note in broker.notes if isinstance(note.what, tuple)]) == 1
+    device.publish(CONFIG, b"")
+    device.publish("homeassistant/sensor/shed/temp/config", config())
+    assert broker.announced.sizes()["entities"] == 1, "there is room now"
+
+
+def test_what_a_gateway_tells_home_assistant_is_counted_whatever_its_names() -> None:
+    broker = make()
+    device = client(broker)
+    for node in ("north_esp", "n" * 100):
+        where = f"homeassistant/sensor/{node}/a/config"
+        device.publish(where, config(state_topic="hw/1/north/esp/state"))
+    assert broker.announced is not None
+    assert (broker.announced.counters["gateways"], letters(broker)) == (2, [])
+    assert broker.announced.sizes()["entities"] == 0
+
+
+def test_a_repeated_value_is_never_taken_for_an_equal_one_before_it() -> None:
+    broker = make()
+    device = client(broker)
+    device.publish(CONFIG, config())
+    for packet_id in (3, 4):
+        device.send(mqtt5.PublishPacket(STATE, b"21", qos=QOS1, packet_id=packet_id, duplicate=True))
+    foreign = [note.what for note in broker.notes if isinstance(note.what, Foreign)]
+    assert [one.is_repeated for one in foreign] == [False, False]
+
+
 def test_other_components_are_counted_and_passed_on() -> None:
     broker = make()
     desk = client(broker, "desk")
@@ -229,9 +269,14 @@ def test_without_the_flag_its_topics_are_none_of_ours() -> None:
     assert [letter.reason for letter in letters(broker)] == [DeadLetterReason.TOPIC]
 
 
-def test_devices_of_its_kind_need_the_gateways_own_endpoint() -> None:
-    with pytest.raises(ValidationError, match="own endpoint"):
-        GatewaySettings(mqtt="mqtt://127.0.0.1:1883", home_assistant_devices=True)
+@pytest.mark.parametrize(("sites", "is_ours"), [((), True), (("home", "north"), True), (("north",), False)])
+def test_behind_a_broker_the_gateway_of_their_site_takes_them(sites: tuple[str, ...], is_ours: bool) -> None:
+    settings = GatewaySettings(mqtt="mqtt://127.0.0.1:1883", home_assistant_devices=True, sites=sites)
+    assert settings.admits_announced is is_ours
+    assert not settings.model_copy(update={"home_assistant_devices": False}).admits_announced
+
+
+def test_its_settings_become_topics_and_names() -> None:
     with pytest.raises(ValidationError, match="not a name"):
         GatewaySettings(home_assistant_site="Home Sweet")
     with pytest.raises(ValidationError, match="MQTT topics"):

@@ -1,6 +1,7 @@
 """The gateway as a client: what it asks a broker for, what it makes of the answers, and how a connection ends."""
 
 import contextlib
+import json
 from dataclasses import replace
 
 import mqtt5
@@ -8,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.home_assistant_in import AnnouncedDevices, Told
 from gateway.identity import Identity
 from gateway.intake import Intake
 from gateway.session import Code
 from gateway.stage import Stage
-from gateway.subscription import Subscription, Terms
+from gateway.subscription import Subscription
+from gateway.terms import Terms
 from gateway.wire_server import check_from_broker
 from headwater.batch import DeadLetter, DeviceStatus
 from headwater.reasons import DeadLetterReason
@@ -307,3 +310,68 @@ def test_sparkplug_nodes_are_asked_for_and_may_be_refused() -> None:
         line.answer(mqtt5.SubAckPacket(2, GRANTED))
         assert line.subscription.is_subscribed
         assert line.subscription.refused == [f"spBv1.0/{level}/DDEATH/+/+"]
+
+
+def announcing(*, is_resumed: bool = False, sensors: int = 0) -> Line:
+    """A line of a gateway that admits devices that announce themselves, and knows of some."""
+    line = Line(is_open=False)
+    announced = line.intake.announced = AnnouncedDevices(
+        "homeassistant", "home", 1000, line.intake.presence, partitions=4, letter_max_bytes=64
+    )
+    for number in range(sensors):
+        told = json.dumps({"state_topic": f"t/{number}"}).encode()
+        announced.take(Told(line.subscription, -1, f"homeassistant/sensor/s{number}/config", told), NOW_US)
+    line.subscription = Subscription(line.intake, TERMS, line)
+    line.greeting = line.answer(mqtt5.ConnAckPacket(session_present=is_resumed))
+    return line
+
+
+def test_announcements_are_asked_for_on_every_connection_but_not_our_own_and_topics_with_what_is_retained_once() -> (
+    None
+):
+    line = announcing(sensors=1)
+    by_pattern = {f.pattern: f for p in line.greeting if isinstance(p, mqtt5.SubscribePacket) for f in p.topic_filters}
+    for pattern in ("homeassistant/sensor/+/config", "homeassistant/sensor/+/+/config"):
+        asked = by_pattern[pattern]
+        assert (int(asked.max_qos), int(asked.retain_handling), asked.no_local) == (1, 0, True)
+    topic = by_pattern["t/0"]
+    assert (int(topic.max_qos), int(topic.retain_handling), topic.retain_as_published) == (1, 1, False)
+    assert filters(line.greeting)[-3:] == ["hw/1/+/+/frame", "hw/1/+/+/json", "hw/1/+/+/status"]
+
+
+def test_many_topics_are_asked_for_in_packets_that_a_broker_takes() -> None:
+    line = announcing(sensors=250)
+    asked = [len(p.topic_filters) for p in line.greeting if isinstance(p, mqtt5.SubscribePacket)]
+    assert asked == [2, 100, 100, 50, 3]
+    config = "homeassistant/sensor/late/config"
+    (packet,) = line.answer(publish(config, b'{"state_topic": "t/late"}'))
+    assert filters([packet]) == ["t/late"]
+    assert line.answer(publish("t/late", b"5", 2)) == []
+    (packet,) = line.answer(publish(config, b"", 3))
+    assert dropped([packet]) == ["t/late"]
+    assert [note.ticket for note in line.intake.notes if note.ticket >= 0] == [0, 1, 2]
+
+
+def test_topics_that_a_broker_refuses_are_told_and_do_not_end_the_connection() -> None:
+    line = announcing(sensors=1)
+    for packet_id, count in ((1, 2), (2, 1)):
+        line.answer(mqtt5.SubAckPacket(packet_id, [mqtt5.SubAckReasonCode.NOT_AUTHORIZED] * count))
+    line.answer(mqtt5.SubAckPacket(3, GRANTED))
+    assert line.subscription.is_subscribed
+    assert line.subscription.refused == ["homeassistant/sensor/+/config", "homeassistant/sensor/+/+/config", "t/0"]
+
+
+def test_what_a_broker_had_kept_is_a_reading_and_says_nothing_about_presence() -> None:
+    line = announcing(sensors=1)
+    line.answer(mqtt5.PublishPacket("t/0", b"5", qos=QOS1, packet_id=1, retain=True).write())
+    assert [type(note.what).__name__ for note in line.intake.notes] == ["Foreign"]
+    assert line.intake.presence.online == 0
+    line.answer(publish("t/0", b"6", 2))
+    assert line.intake.presence.online == 1
+
+
+def test_filters_of_an_earlier_gateway_are_dropped_when_they_bring_a_message_with_the_flag_or_without() -> None:
+    for line in (announcing(is_resumed=True), Line(is_resumed=True)):
+        said = line.answer(publish("old/topic", b"1"), publish("old/topic", b"2", 2))
+        assert dropped(said) == ["old/topic"]
+        assert [letter.reason for letter in line.letters()] == [DeadLetterReason.TOPIC] * 2
