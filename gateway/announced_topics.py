@@ -25,6 +25,8 @@ class AnnouncedTopics:
         self._asked: set[str] = set()
         self._touched: dict[str, None] = {}
         self._told: dict[str, None] = {}
+        # Perhaps still a filter of the session, perhaps only a message that had waited.
+        self._strays: set[str] = set()
         self._dropped: set[str] = set()
 
     def begin(self) -> list[str]:
@@ -45,7 +47,7 @@ class AnnouncedTopics:
                 return
         for pattern in _filters_for(mqtt_topic):
             if pattern not in self._dropped:
-                self._asked.add(pattern)
+                self._strays.add(pattern)
                 self._touched[pattern] = None
 
     @property
@@ -64,7 +66,7 @@ class AnnouncedTopics:
             if announced is not None and announced.uses(topic):
                 if topic not in self._asked:
                     added.append(topic)
-            elif topic in self._asked:
+            elif topic in self._asked or topic in self._strays:
                 dropped.append(topic)
         self._asked.update(added)
         self._asked.difference_update(dropped)
@@ -73,6 +75,7 @@ class AnnouncedTopics:
         self._dropped.update(dropped[:DROPPED_MAX])
         self._dropped.difference_update(added)
         self._touched.clear()
+        self._strays.clear()
         self._told.clear()
         return added, dropped
 

@@ -180,6 +180,7 @@ def test_a_device_says_and_hears_what_is_its_own_and_nothing_else(plant: Plant, 
             "hw/gateway/#",
             "#",
         ]
+        spy.paho.on_connect = lambda *_: spy.paho.subscribe([(pattern, 1) for pattern in heard])
         spy.paho.subscribe([(pattern, 1) for pattern in heard])
         good = Client(plant, one, "good")
         assert good.publish((FRAME, frame(1)), (FRAME, frame(2))) == [0, 0]

@@ -75,6 +75,13 @@ def test_filters_that_nobody_needs_any_more_are_dropped_once_each_when_they_brin
     assert one.topics.due() == ([], ["other/sensor/+/config", "other/sensor/+/+/config"]), "another prefix"
 
 
+def test_a_message_that_had_waited_does_not_show_that_its_filter_is_still_there() -> None:
+    one = Followed()
+    one.topics.see("a")
+    one.told(TEMP, stat_t="a")
+    assert one.topics.due() == (["a"], [])
+
+
 def test_without_the_flag_all_are_dropped() -> None:
     topics = AnnouncedTopics(None)
     assert topics.begin() == []
