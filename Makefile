@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAMP_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influx-panels influxql chaos screenshots \
+.PHONY: help demo kafka influxdb2 test test-flink test-kafka check format bench fuzz crash influx-crash influx-panels influxql chaos backbone screenshots \
 	clean
 
 help:  ## Print the targets
@@ -68,6 +68,10 @@ influxql: $(STAMP_TEST)  ## Ask the page and a real InfluxDB the same 100000 que
 chaos: $(STAMP_TEST)  ## The kill matrix over Mosquitto, Kafka and Flink: ten rounds per victim, half an hour and more
 	$(BIN)/python scripts/install_servers.py mosquitto kafka flink
 	$(BIN)/python scripts/chaos.py $(ARGS)
+
+backbone: $(STAMP_TEST)  ## Five minutes of 500 devices between Mosquitto and Kafka, with guests; ARGS="--processor flink"
+	$(BIN)/python scripts/install_servers.py mosquitto kafka flink pysparkplug
+	$(BIN)/python scripts/backbone.py $(ARGS)
 
 influx-crash: $(STAMP_TEST)  ## Ten minutes of a store on InfluxDB that is killed every half minute
 	HEADWATER_CAMPAIGN_S=600 $(BIN)/python -m pytest -q tests/integration/test_influx_pipeline.py
