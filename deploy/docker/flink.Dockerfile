@@ -1,8 +1,9 @@
 # Flink's JobManager and TaskManager, and what submits the job: Apache Flink as the wheel of PyFlink holds it, with Java 17,
 # the connector and our jar, laid out by `headwater flink install` as on any machine.
 FROM python:3.11-slim-bookworm AS build
+# Some of what PyFlink needs comes as sources in C.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven \
+    && apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && python -m venv /opt/headwater
 WORKDIR /source

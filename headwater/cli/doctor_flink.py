@@ -17,10 +17,10 @@ from headwater.cli.flink_jobs import FlinkJobs
 from headwater.cli.flink_settings import FlinkSettings
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table
-from headwater.errors import ConnectError, DecodeError, HeadwaterError, RejectedError
+from headwater.errors import ConnectError, DecodeError, RejectedError
 from headwater.instant import US_PER_S
 from headwater.io.flink_environment import FLINK as VERSION
-from headwater.io.flink_rest import FlinkRest
+from headwater.io.flink_rest import FlinkRest, NotReadyError
 from headwater.ports import Log
 from headwater.results_arrow import results_from_arrow
 from headwater.settings import Table
@@ -127,7 +127,9 @@ def examine_flink(settings: Mapping[str, Table]) -> Seen:
     rest = FlinkRest(jobs.url, TIMEOUT_S)
     try:
         seen = _look(jobs, rest, flink)
-    except ConnectError as error:
+    except NotReadyError as error:
+        return False, str(error), "it has just been started: ask again in some seconds", False
+    except (ConnectError, RejectedError) as error:
         return False, str(error), _start(jobs), False
     wrong, mend = judge(seen, checkpoint_every_s=flink.checkpoint_every_us / US_PER_S)
     if wrong:
@@ -164,7 +166,10 @@ def examine_sink(settings: Mapping[str, Table]) -> Seen:
         parts = _parts(settings)
         if not any(log.end(log_topics.RESULTS, part) for part in parts):
             return False, "there are no results yet", "they come from the job on Flink", True
-        expect(pipeline, "store")
+        try:
+            expect(pipeline, "store")
+        except ConnectError as error:
+            return False, str(error), start, False
         store = open_reader(pipeline)
         try:
             lag, has_moved = _follow(lambda: _sink_places(log, store.positions(), parts))
@@ -172,12 +177,17 @@ def examine_sink(settings: Mapping[str, Table]) -> Seen:
             store.close()
     except DecodeError as error:
         return False, f"the newest results can't be read: {error}", "who else writes into their topic?", False
-    except HeadwaterError as error:
-        return False, str(error), start, False
+    except ConnectError as error:
+        return False, str(error), "is the log up, and the store?", False
     finally:
         log.close()
     if lag and not has_moved:
-        return False, f"{lag} records behind the results, and nothing moves", start, False
+        return (
+            False,
+            f"{lag} records behind the results, and nothing moves",
+            f"{start}; if it runs: is its store up?",
+            False,
+        )
     if lag > LAG_RECORDS_MAX:
         return False, f"{lag} records behind the results", "is the store slow, or its core not free?", False
     return True, f"{lag} records behind the results", "", False

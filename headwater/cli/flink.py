@@ -1,6 +1,7 @@
 """`headwater flink`: Apache Flink as the host of the tasks: its environment, a cluster on this machine, and the job."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import add_data_option, print_json, read_settings, say, stop_on_signals, table
 from headwater.errors import SettingsError
 from headwater.io.flink_node import become_node
+from headwater.io.supervisor_systemd import Supervisor
 from headwater.settings import Table
 
 ROLES = ("jobmanager", "taskmanager")
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         _node(options, jobs, settings)
     elif options.action == "submit" and options.keep:
         with stop_on_signals() as stop:
-            keep(jobs, stop)
+            keep(jobs, stop, Supervisor(os.environ).ready)
     elif options.action == "submit":
         job, state = jobs.submit(options.restore, is_fresh=options.fresh)
         say(f"flink: job {job} on {jobs.url}, {f'goes on from {state}' if state else 'begins without state'}")

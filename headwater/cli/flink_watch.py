@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Protocol
 
 from headwater.cli.flink_jobs import SOURCES, FlinkJobs
@@ -33,7 +34,13 @@ NAMES: Final = {"jobmanager": "JobManager", "taskmanager": "TaskManager"}
 
 
 class WatchedCluster(Protocol):
-    """What a watch needs of a cluster; `headwater.io.flink_cluster.FlinkCluster` has it."""
+    """What a watch needs of a cluster; `headwater.io.flink_cluster.FlinkCluster` has it.
+
+    Attributes:
+        folder: of its files.
+    """
+
+    folder: Path
 
     @property
     def is_ending(self) -> bool:
@@ -112,7 +119,8 @@ class FlinkWatch:
             wait_us = self._backoffs[found.role].wait_us(now_us)
             self._due_us[found.pid] = now_us + wait_us
             how = f" ({found.how})" if found.how else ""
-            self._tell(f"the {name} {found.pid} ended{how}: starting it again in {wait_us // US_PER_S} s")
+            look = "" if wait_us == WAIT_FIRST_US else f"; it says why in {self._cluster.folder}/messages"
+            self._tell(f"the {name} {found.pid} ended{how}: starting it again in {wait_us // US_PER_S} s{look}")
         if now_us < self._due_us[found.pid]:
             return
         try:
@@ -156,7 +164,7 @@ def watch(jobs: FlinkJobs, flink: FlinkSettings, port: int, stop: threading.Even
         if not is_taken_over:
             cluster.start(flink.sizes, port, stop.is_set)
         print(cluster.url, flush=True)
-        say(f"flink: {'took over the' if is_taken_over else ''} cluster on {cluster.url}, files in {cluster.folder}")
+        say(f"flink: {'took over the ' if is_taken_over else ''}cluster on {cluster.url}, files in {cluster.folder}")
         supervisor.ready(f"cluster on {cluster.url}")
 
         def tell(text: str) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from dashboards.app import make_app, read_token
 from dashboards.server import PageServer
@@ -11,6 +12,7 @@ from gateway.settings import GatewaySettings
 from headwater.cli.embedding import build_pipeline, gather
 from headwater.cli.engines import open_points
 from headwater.cli.flink_jobs import FlinkJobs, is_flink
+from headwater.cli.flink_keep import keeping
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import (
     add_data_option,
@@ -52,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     check_exposure(page.host, read_token(page))
     supervisor = Supervisor(os.environ)
     with stop_on_signals(options.run_us) as stop:
-        if is_flink(table(settings, "pipeline", PipelineSettings)):
+        has_job = is_flink(table(settings, "pipeline", PipelineSettings))
+        if has_job:
             _ensure_job(settings)
         pipeline = build_pipeline(settings)
         server = None
@@ -71,10 +74,11 @@ def run(options: argparse.Namespace) -> int:
         if server is not None:
             say(f"up: page on http://{page.host}:{server.start()}/")
         supervisor.ready(f"MQTT {pipeline.gateway.where}")
-        while not stop.wait(LOOK_EVERY_S) and not pipeline.gateway.is_over:
-            pipeline.check()
-            if pipeline.has_turned():
-                supervisor.alive(pipeline.clock.monotonic_us())
+        with keeping(FlinkJobs(settings), stop) if has_job else nullcontext():
+            while not stop.wait(LOOK_EVERY_S) and not pipeline.gateway.is_over:
+                pipeline.check()
+                if pipeline.has_turned():
+                    supervisor.alive(pipeline.clock.monotonic_us())
     supervisor.stopping("finishing what the log holds")
     if pipeline.gateway.is_over:
         say(f"up: another gateway took the session {gateway.mqtt_client_id!r} at {gateway.mqtt} over: ending")

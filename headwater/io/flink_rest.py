@@ -12,7 +12,12 @@ from headwater.errors import ConnectError, RejectedError, SettingsError
 
 TIMEOUT_S: Final = 20.0
 LATELY_MS: Final = 5 * 60 * 1000
+NOT_YET: Final = b"UnavailableDispatcherOperationException"
 LIVING: Final = frozenset({"CREATED", "INITIALIZING", "RUNNING", "FAILING", "RESTARTING", "RECONCILING"})
+
+
+class NotReadyError(ConnectError):
+    """The cluster is there and can't answer this yet."""
 
 
 class FlinkRest:
@@ -113,10 +118,12 @@ class FlinkRest:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:  # While it starts, and while it elects a leader.
-                raise ConnectError(f"Flink at {self.address} is not ready: {error.read()[:300]!r}") from error
+            said = error.read()
+            # While it starts, elects a leader, or makes a job ready that it has just taken.
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE or NOT_YET in said:
+                raise NotReadyError(f"Flink at {self.address} is not ready: {said[:300]!r}") from error
             raise RejectedError(
-                f"Flink at {self.address} refuses {path}: {error.read()[:300]!r}", reason=str(error.code)
+                f"Flink at {self.address} refuses {path}: {said[:300]!r}", reason=str(error.code)
             ) from error
         except (OSError, ValueError) as error:
             raise ConnectError(f"no Flink at {self.address}: {error}") from error

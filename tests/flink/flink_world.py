@@ -24,6 +24,7 @@ from headwater.errors import ConnectError  # noqa: E402
 from headwater.io.flink_cluster import FlinkCluster  # noqa: E402
 from headwater.io.flink_environment import FlinkEnvironment  # noqa: E402
 from headwater.io.flink_job import FlinkJob, submit  # noqa: E402
+from headwater.io.flink_rest import NotReadyError  # noqa: E402
 from headwater.io.log_kafka import KafkaLog, KafkaLogReader  # noqa: E402
 from headwater.io.log_kafka_client import KafkaOptions  # noqa: E402
 from headwater.io.store_memory import MemoryStore  # noqa: E402
@@ -133,7 +134,10 @@ class World:
 
     def wait_running(self) -> None:
         def runs() -> bool:
-            status = self.status()
+            try:
+                status = self.status()
+            except NotReadyError:
+                return False
             return bool(status["state"] == "RUNNING" and status["tasks_running"] == status["tasks"] > 0)
 
         wait_until(runs, lambda: f"the job runs: {self.status()}")

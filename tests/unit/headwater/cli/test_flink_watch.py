@@ -1,5 +1,7 @@
 """What the watch over a cluster starts again, when, and what it says; the real one: tests/flink."""
 
+from pathlib import Path
+
 from headwater.cli.flink_watch import FlinkWatch
 from headwater.errors import ConnectError, HeadwaterError
 from headwater.io.flink_cluster import Fallen
@@ -11,6 +13,7 @@ class Cluster:
     """A JobManager 1 and a TaskManager 2; a new process has the next number."""
 
     def __init__(self) -> None:
+        self.folder = Path("data/flink")
         self.processes = {1: "jobmanager", 2: "taskmanager"}
         self.dead: set[int] = set()
         self.last = 2
@@ -71,6 +74,7 @@ def test_one_that_goes_on_dying_is_waited_for_longer_and_no_longer_than_a_minute
             now_us += S // 2
         waits.append((now_us - begun_us) // S)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert "starting it again in 60 s; it says why in data/flink/messages" in at.said[-2]
     now_us += 301 * S
     at.cluster.dead.add(max(at.cluster.processes))
     at.watch.turn(now_us)

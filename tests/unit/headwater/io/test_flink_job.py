@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from headwater.errors import ConnectError, HeadwaterError, RejectedError, SettingsError
+from headwater.errors import HeadwaterError, RejectedError, SettingsError
 from headwater.io.flink_environment import FLINK, FlinkEnvironment
 from headwater.io.flink_job import newest_state, zip_packages
-from headwater.io.flink_rest import FlinkRest
+from headwater.io.flink_rest import FlinkRest, NotReadyError
 
 SOURCES = Path(__file__).parents[4] / "cloud_processor" / "flink"
 
@@ -98,12 +98,23 @@ def test_the_port_of_the_url_is_that_of_flink_where_none_is_told() -> None:
     assert json.dumps(FlinkRest("flink://127.0.0.1:1").address) == '"127.0.0.1:1"'
 
 
-@pytest.mark.parametrize(("code", "kind"), [(503, ConnectError), (404, RejectedError)])
-def test_a_cluster_that_elects_its_leader_is_not_ready_and_a_refusal_is_one(
-    monkeypatch: pytest.MonkeyPatch, code: int, kind: type[HeadwaterError]
+INITIALIZING = b"UnavailableDispatcherOperationException: why: the JobManager is initializing"
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "kind"),
+    [
+        (503, b"why", NotReadyError),
+        (500, INITIALIZING, NotReadyError),
+        (500, b"why", RejectedError),
+        (404, b"why", RejectedError),
+    ],
+)
+def test_a_cluster_that_elects_its_leader_or_begins_a_job_is_not_ready_and_a_refusal_is_one(
+    monkeypatch: pytest.MonkeyPatch, code: int, body: bytes, kind: type[HeadwaterError]
 ) -> None:
     def answer(request: urllib.request.Request, **_: float) -> None:
-        raise urllib.error.HTTPError(request.full_url, code, "", Message(), io.BytesIO(b"why"))
+        raise urllib.error.HTTPError(request.full_url, code, "", Message(), io.BytesIO(body))
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
     with pytest.raises(kind, match="why"):
