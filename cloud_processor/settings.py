@@ -56,7 +56,7 @@ class ProcessorSettings(Table):
         60_000_000,
         gt=0,
         alias="twin_every",
-        description="Report the twin this often, and at once when its state changes.",
+        description="Report the twin this often, and at once when its state or location changes.",
     )
     pipeline_every_us: DurationUs = Field(
         10_000_000,

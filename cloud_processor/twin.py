@@ -1,4 +1,4 @@
-"""Operator: the digital twin of each device: present or not, how far its clock is off, its last values.
+"""Operator: the digital twin of each device: present or not, where it stands, how far its clock is off, its last values.
 
 state 0 offline   said so by the gateway, or silent for `offline_after` of the shard's time
 1 online
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headwater.arrivals import NEVER_US, Arrivals, Progress
+from headwater.batch import DeviceStatus
 from headwater.column_order import grown
 from headwater.points import PointTable
 from headwater.quality import BAD_MIN
@@ -35,6 +36,7 @@ class Twin:
         self._said_offline = np.empty(0, bool)
         self._skews = np.empty((0, _SKEWS), np.int64)
         self._agents: dict[int, str] = {}
+        self._location = np.empty((0, 2), np.float64)  # Latitude and longitude, NaN where not told.
         self._last_us = np.empty(0, np.int64)
         self._last_value = np.empty(0, np.float64)
 
@@ -64,8 +66,25 @@ class Twin:
             self._said_offline[at] = not status.online
             if status.agent:
                 self._agents[at] = status.agent
+            self._locate(at, status)
         self._keep_last(arrivals)
         return []
+
+    def _locate(self, at: int, status: DeviceStatus) -> None:
+        """Takes over what a status says of the location; a change is reported at once.
+
+        An agent that is there says all that it knows: without a location it has none. A will, or a gateway that only
+        heard the device, says nothing of it.
+        """
+        if status.location is not None:
+            told = (status.location.lat, status.location.lon)
+        elif status.online and status.agent:
+            told = (np.nan, np.nan)
+        else:
+            return
+        if not np.array_equal(self._location[at], told, equal_nan=True):
+            self._location[at] = told
+            self._columns["reported"][at] = NEVER_US
 
     def _keep_last(self, arrivals: Arrivals) -> None:
         if not len(arrivals.run_start):
@@ -107,6 +126,8 @@ class Twin:
                 {
                     "state": state[rows],
                     "online": state[rows] != OFFLINE,
+                    "lat": self._location[rows, 0],
+                    "lon": self._location[rows, 1],
                     "buffered": columns["buffered"][rows],
                     "skew_ms": skew_ms,
                     "unknown": progress.unknown[rows],
@@ -120,21 +141,23 @@ class Twin:
             self._columns[name] = grown(self._columns[name], devices, fill)
         self._said_offline = grown(self._said_offline, devices, fill=False)
         self._skews = grown(self._skews, devices, _NO_SKEW)
+        self._location = grown(self._location, devices, np.nan)
         self._last_us = grown(self._last_us, series, NEVER_US)
         self._last_value = grown(self._last_value, series, 0)
 
     def snapshot(self) -> bytes:
         """All of it."""
         values: dict[str, Any] = dict(self._columns)
-        values |= {"said_offline": self._said_offline, "skews": self._skews}
+        values |= {"said_offline": self._said_offline, "skews": self._skews, "location": self._location}
         values |= {"last_us": self._last_us, "last_value": self._last_value}
         values["agents"] = [[at, agent] for at, agent in self._agents.items()]
         return pack(_VERSION, values)
 
     def restore(self, data: bytes) -> None:
-        """Becomes the twin that gave `data`."""
+        """Becomes the twin that gave `data`; snapshots from before there were locations have none."""
         state = unpack(data, _VERSION)
         self._columns = {name: state[name] for name in _INTS}
         self._said_offline, self._skews = state["said_offline"], state["skews"]
         self._last_us, self._last_value = state["last_us"], state["last_value"]
+        self._location = state.get("location", np.empty((0, 2), np.float64))
         self._agents = dict(state["agents"])

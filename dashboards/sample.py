@@ -63,6 +63,9 @@ class SamplePlant:
             "received_us": seen_us,
             "buffered": self._buffered(site),
             "agent": "0.1.0",
+            # Those with fewer metrics are older and don't say where they stand.
+            "lat": -33.86 + index / 1000 if index % 4 else None,
+            "lon": 151.2 if index % 4 else None,
             "metrics": metrics,
         }
 

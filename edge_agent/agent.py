@@ -353,6 +353,7 @@ class Agent:
                 }
                 for metric in self.chain.metrics
             },
+            self.settings.location or getattr(self._source, "location", None),
         )
 
     def counters(self) -> dict[str, Any]:

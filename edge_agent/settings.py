@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from headwater.location import LAT_MAX, LON_MAX, Location, read_location
 from headwater.metric import Metric
 from headwater.names import is_name
 from headwater.settings import DurationUs, Table
@@ -29,6 +30,13 @@ class AgentSettings(Table):
 
     site: str = Field("home", description="where the device stands; a-z, 0-9, _ and -")
     device: str = Field("device-1", description="the device's name, unique in its site")
+    latitude: float | None = Field(
+        None,
+        ge=-LAT_MAX,
+        le=LAT_MAX,
+        description="where the device stands: degrees north; empty: as its source says, mostly nowhere",
+    )
+    longitude: float | None = Field(None, ge=-LON_MAX, le=LON_MAX, description="and degrees east; set both, or neither")
     source: str = Field("host", description="where readings come from: csv, host, i2c, modbus, mqtt, simulated, …")
     options: dict[str, Any] = Field({}, description="options of that source, see its page")
     metrics: dict[str, MetricSettings] = Field(
@@ -101,12 +109,30 @@ class AgentSettings(Table):
             raise ValueError(f"{name!r} is not a name: use a-z, 0-9, _ and -, at most 64 characters")
         return name
 
+    @field_validator("latitude", "longitude", mode="before")
+    @classmethod
+    def _is_a_number(cls, degrees: object) -> object:
+        if isinstance(degrees, bool):
+            raise ValueError("degrees are a number, such as 47.37")  # noqa: TRY004 — pydantic reports ValueErrors.
+        return None if degrees == "" else degrees
+
     @field_validator("sparkplug_group", "sparkplug_node", "sparkplug_device", "sparkplug_host")
     @classmethod
     def _is_an_id(cls, sparkplug_id: str) -> str:
         if any(character in sparkplug_id for character in "/+#\0"):
             raise ValueError(f"{sparkplug_id!r} is a part of MQTT topics: no / + # in it")
         return sparkplug_id
+
+    @property
+    def location(self) -> Location | None:
+        """Where the device stands, None if the settings don't say."""
+        return read_location(self.latitude, self.longitude)
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError("latitude and longitude belong together: set both, or neither")
+        return self
 
     @model_validator(mode="after")
     def _has_its_names(self) -> Self:

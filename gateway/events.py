@@ -29,6 +29,7 @@ def _of_frame(batch: Batch, row: int, kind: str, time_us: int, fields: dict[str,
 def _of_status(shard: int, status: DeviceStatus) -> LogRecord:
     fields = asdict(status) | {"epoch": str(status.epoch)}
     del fields["site"], fields["device"], fields["at_us"]
+    fields |= fields.pop("location") or {}
     return _record(shard, "status", status.site, status.device, status.at_us, fields)
 
 

@@ -77,6 +77,7 @@ class Presence:
                     assigned=status.assigned,
                     buffered=status.buffered,
                     agent=status.agent,
+                    location=status.location,
                 )
             )
         ]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.frame import Anomaly, Float64, Gap, Int32, Int64, Summaries, UInt8
+from headwater.location import Location
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -26,6 +27,7 @@ class DeviceStatus:
         assigned: highest seq that the device said it assigned, 0 if unknown.
         buffered: frames waiting in its spool, 0 if unknown.
         agent: agent version, "" if unknown.
+        location: where it said it stands, None if it did not.
     """
 
     site: str
@@ -36,6 +38,7 @@ class DeviceStatus:
     assigned: int = 0
     buffered: int = 0
     agent: str = ""
+    location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True)

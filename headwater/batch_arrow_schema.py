@@ -1,17 +1,19 @@
 """The Arrow schema of a batch, format 1 (contracts §6): a row per frame, readings and records as nested lists.
 
-The devices of a batch, its dead letters, statuses and times travel as JSON in the schema's metadata.
+The devices of a batch, its dead letters, statuses and times travel as JSON in the schema's metadata. The locations of
+statuses stand beside them under a key of their own, which programs that know no locations pass over.
 """
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
 from headwater.batch import Batch, DeadLetter, DeviceStatus
 from headwater.errors import DecodeError
+from headwater.location import read_location
 from headwater.reasons import DeadLetterReason
 
 FORMAT: Final = b"1"
@@ -100,13 +102,22 @@ def write_meta(batch: Batch, pairs: list[list[int]]) -> dict[bytes, bytes]:
         "devices": pairs,
     }
     if batch.statuses:
-        meta["statuses"] = [asdict(status) for status in batch.statuses]
+        meta["statuses"] = [_without_location(status) for status in batch.statuses]
+        located = [(at, status.location) for at, status in enumerate(batch.statuses) if status.location]
+        if located:
+            meta["locations"] = [[at, location.lat, location.lon] for at, location in located]
     if batch.dead_letters:
         meta["dead_letters"] = [
             asdict(letter) | {"payload": base64.b64encode(letter.payload[:PAYLOAD_KEPT_BYTES]).decode()}
             for letter in batch.dead_letters
         ]
     return {FORMAT_KEY: FORMAT, META_KEY: json.dumps(meta, separators=(",", ":")).encode()}
+
+
+def _without_location(status: DeviceStatus) -> dict[str, Any]:
+    fields = asdict(status)
+    del fields["location"]
+    return fields
 
 
 def read_meta(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
@@ -125,6 +136,7 @@ def read_meta(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
             for fields in meta.get("dead_letters", ())
         ]
         statuses = [DeviceStatus(**fields) for fields in meta.get("statuses", ())]
+        locations = {at: read_location(lat, lon) for at, lat, lon in meta.get("locations", ())}
         numbers = [meta["shard"], meta["made_us"], meta["low_watermark_us"]]
         pairs = [(site, device) for site, device in meta["devices"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -134,6 +146,7 @@ def read_meta(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         and all(_is_int64(site) and _is_int64(device) for site, device in pairs)
         and all(_has_types(letter) for letter in letters)
         and all(_has_types(status) for status in statuses)
+        and all(type(at) is int and 0 <= at < len(statuses) for at in locations)
     ):
         raise DecodeError(DeadLetterReason.SCHEMA, "metadata of a batch has a field out of range")
     return {
@@ -141,7 +154,7 @@ def read_meta(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         "made_us": numbers[1],
         "low_watermark_us": numbers[2],
         "devices": pairs,
-        "statuses": tuple(statuses),
+        "statuses": tuple(replace(status, location=locations.get(at)) for at, status in enumerate(statuses)),
         "dead_letters": tuple(letters),
     }
 
@@ -153,6 +166,8 @@ def _is_int64(number: object) -> bool:
 def _has_types(record: DeadLetter | DeviceStatus) -> bool:
     for name, kind in type(record).__annotations__.items():
         value = getattr(record, name)
+        if name == "location" and value is None:
+            continue  # It is read from beside the statuses, never in them.
         if type(value) is not kind or (kind is int and not -(1 << 63) <= value < 1 << 64):
             return False
     return True

@@ -35,7 +35,7 @@ def group_starts(key: Int64 | Int32) -> Int64:
     return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
 
 
-def grown(array: np.ndarray, size: int, fill: int | bool) -> np.ndarray:
+def grown(array: np.ndarray, size: int, fill: float | bool) -> np.ndarray:
     """Returns `array` if it has `size` places, else a copy with room to grow, new places holding `fill`."""
     if len(array) >= size:
         return array

@@ -129,7 +129,13 @@ class SimulatedFleet(Fleet):
         for machine in self.plant.machines:
             options = {"plant": self.plant, "index": machine.index, "control": self.control}
             options |= {"history_s": HISTORY_S if self.is_new else 0, "sample_every_us": settings.sample_every_us}
-            own = settings.model_copy(update={"gateway": f"mqtt://127.0.0.1:{ports[machine.site]}"})
+            # Each machine stands where the plant has it.
+            own = settings.model_copy(
+                update={
+                    "gateway": f"mqtt://127.0.0.1:{ports[machine.site]}",
+                    **dict.fromkeys(("latitude", "longitude")),
+                }
+            )
             agents.append(
                 Agent(
                     machine.site,

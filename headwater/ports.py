@@ -140,7 +140,8 @@ class Source(Protocol):
     A source is made as `Source(options: dict[str, Any], clock: Clock)` with the options of its settings table and
     validates them there (SettingsError); `open` touches the world for the first time. A source whose samples are not
     taken when it is read, but in a rhythm of its own, may say `takes_sample_every = True` as an attribute of its class;
-    its options then hold `sample_every_us`, the agent's interval.
+    its options then hold `sample_every_us`, the agent's interval. One that knows where it stands may have an attribute
+    `location` (`headwater.location.Location` or None), which the agent tells where its settings say none.
     """
 
     @property

@@ -1,10 +1,11 @@
 """The retained status message of a device (contracts §3), as data and as JSON; also the form of its will."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headwater.errors import DecodeError
+from headwater.location import Location, read_location
 from headwater.reasons import DeadLetterReason
 
 SIZE_MAX_BYTES = 64 * 1024
@@ -21,6 +22,7 @@ class Status:
         buffered: frames waiting in the spool.
         agent: version of the agent.
         metrics: name → {"unit", "lo", "hi", "reduction"} as the device declares them; JSON types only.
+        location: where it stands, None if it does not say.
     """
 
     online: bool
@@ -29,10 +31,16 @@ class Status:
     buffered: int = 0
     agent: str = ""
     metrics: dict[str, dict[str, Any]] | None = None
+    location: Location | None = None
 
     def to_json(self) -> bytes:
-        """Encodes for the `status` topic; the epoch is a string because JSON numbers stop at 2^53."""
-        return json.dumps(asdict(self) | {"epoch": str(self.epoch)}, separators=(",", ":"), allow_nan=False).encode()
+        """Encodes for the `status` topic; the epoch is a string because JSON numbers stop at 2^53.
+
+        Where the location is not known there is no `lat` and no `lon`, as before devices could say it.
+        """
+        told = asdict(self) | {"epoch": str(self.epoch)}
+        location = told.pop("location") or {}
+        return json.dumps(told | location, separators=(",", ":"), allow_nan=False).encode()
 
 
 def parse_status(payload: bytes) -> Status:
@@ -56,6 +64,7 @@ def parse_status(payload: bytes) -> Status:
             agent=data.get("agent", ""),
             metrics=data.get("metrics"),
         )
+        lat, lon = data.get("lat"), data.get("lon")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DecodeError(DeadLetterReason.PARSE, f"status: {error}") from error
     if (
@@ -66,4 +75,7 @@ def parse_status(payload: bytes) -> Status:
         or not (status.metrics is None or isinstance(status.metrics, dict))
     ):
         raise DecodeError(DeadLetterReason.SCHEMA, "status fields out of range")
-    return status
+    try:
+        return replace(status, location=read_location(lat, lon))
+    except ValueError as error:
+        raise DecodeError(DeadLetterReason.SCHEMA, f"status: {error}") from error

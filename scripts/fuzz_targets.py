@@ -18,6 +18,7 @@ from headwater.codec import decode_frame, encode_frame
 from headwater.codec_batch import Arrival, decode_batch
 from headwater.errors import CorruptStateError
 from headwater.frame import Anomaly, Block, Frame, Gap, Ledger
+from headwater.location import Location
 from headwater.point_columns import Column, Points, Schema
 from headwater.reasons import ClockQuality, GapReason, Severity
 from headwater.sparkplug_codec import SparkplugMetric, SparkplugPayload, decode_payload, encode_payload
@@ -61,7 +62,8 @@ def sample_batch() -> Batch:
     """A batch that uses every column."""
     batch = batch_from_frames([(frame, T0, 100) for frame in sample_frames()[:4]], shard=1, made_us=T0)
     letter = DeadLetter(T0, "schema", "gateway", "hw/1/a/b/frame", "why", "a", "b", 1, 2, 3, b"\0\1")
-    return replace(batch, dead_letters=(letter,), statuses=(DeviceStatus("a", "b", T0, online=True),))
+    status = DeviceStatus("a", "b", T0, online=True, location=Location(47.5, -8.25))
+    return replace(batch, dead_letters=(letter,), statuses=(status,))
 
 
 def run_batch(data: bytes) -> str:
@@ -100,9 +102,8 @@ def ack_target() -> Target:
 
 def status_target() -> Target:
     metrics = {"flow": {"unit": "m3/h", "lo": 0, "hi": 10.5, "reduction": "raw"}}
-    return Target(
-        parse_status, [Status(online=True, epoch=7, assigned=3, metrics=metrics).to_json(), b'{"online":false}']
-    )
+    status = Status(online=True, epoch=7, assigned=3, metrics=metrics, location=Location(47.5, -8.25))
+    return Target(parse_status, [status.to_json(), b'{"online":false}'])
 
 
 def json_target() -> Target:

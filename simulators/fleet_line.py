@@ -116,7 +116,8 @@ class FleetLine:
             for metric in device.machine.metrics
         }
         agent = f"headwater-simulate/{__version__}"
-        return Status(True, device.epoch, device.seq, len(device.waiting), agent, metrics)
+        location = device.machine.location
+        return Status(True, device.epoch, device.seq, len(device.waiting), agent, metrics, location)
 
     async def _send(self) -> None:
         connection = self.connection

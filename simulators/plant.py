@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from headwater.frame import Block, Float64
 from headwater.instant import US_PER_S
+from headwater.location import Location
 from headwater.metric import Metric
 from headwater.quality import MISSING
 from headwater.vibration import FEATURES, features
@@ -23,9 +24,9 @@ from simulators.catalogue import KINDS, MIX
 from simulators.faults import Fault
 from simulators.machines import Rotor
 from simulators.noise import draw, key_of
+from simulators.premises import SITES, location_of
 from simulators.process import Causes, Unit, quantise, sound_values, unit_of
 
-SITES = ("north-works", "south-works", "harbour", "hill-quarry", "river-plant", "east-yard")
 CHUNK_S = 2_048  # Long intervals are made piece by piece so that the pieces stay in the cache.
 
 
@@ -39,6 +40,7 @@ class Machine:
         kind: a key of `simulators.catalogue.KINDS`.
         metrics: what it delivers: process values at 1 Hz, then vibration features once a minute if it has a shaft.
         phase_us: its samples lie this far behind each full second.
+        location: where it stands, within its site.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Machine:
     kind: str
     metrics: tuple[Metric, ...]
     phase_us: int
+    location: Location
 
 
 class Plant:
@@ -85,7 +88,7 @@ class Plant:
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """The sites' names: one to six, three or more from three devices on."""
-        return SITES[: min(len(SITES), max(min(3, self.devices), self.devices // 8))]
+        return tuple(SITES)[: min(len(SITES), max(min(3, self.devices), self.devices // 8))]
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
@@ -106,7 +109,8 @@ class Plant:
         if kind.rotor is not None and self.has_vibration:
             metrics += FEATURES
         phase_us = int(draw(key_of(self.seed, device, "phase"), 0) * 1_000) * 1_000
-        return Machine(index, self.sites[index % len(self.sites)], device, kind.name, metrics, phase_us)
+        site = self.sites[index % len(self.sites)]
+        return Machine(index, site, device, kind.name, metrics, phase_us, location_of(self.seed, site, device))
 
     @staticmethod
     def channel_names(machine: Machine) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from headwater.errors import SettingsError
 from headwater.frame import Block
 from headwater.instant import US_PER_S
+from headwater.location import Location
 from headwater.metric import Metric
 from headwater.ports import Clock
 from headwater.vibration import WAVEFORM
@@ -69,6 +70,11 @@ class SimulatedSource:
     def machine(self) -> Machine:
         """The machine that it samples."""
         return self._machine
+
+    @property
+    def location(self) -> Location:
+        """Where that machine stands."""
+        return self._machine.location
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -75,7 +75,7 @@ class StoreReader:
 
         site, device, last_us (newest event time), received_us, metrics, health (the lowest component's, None if
         unknown), anomalies (in the last hour), agent, and the newest fields of its `device` points: state, online,
-        lat, lon, buffered, skew_ms, unknown, firmware (None where never told).
+        lat, lon, buffered, skew_ms, unknown, firmware (None where never told; lat and lon where not told in the newest).
         `metrics` maps a name to {"last_us", "value", "quality"}.
         """
         return self._devices("", ())
@@ -96,7 +96,9 @@ class StoreReader:
                 row: Row = {"site": site, "device": device, "last_us": last_us, "received_us": received_us}
                 points = connection.execute(newest, (number, DEVICE_POINTS)).fetchall()
                 for at, field in enumerate(fields):
-                    row[field] = next((point[at] for point in points if point[at] is not None), None)
+                    # Where it stands is as the newest point has it: it may have ceased to say so.
+                    told = points[:1] if field in ("lat", "lon") else points
+                    row[field] = next((point[at] for point in told if point[at] is not None), None)
                 row["online"] = None if row["online"] is None else bool(row["online"])
                 row["agent"] = row["firmware"] or ""
                 row["metrics"] = {

@@ -218,8 +218,8 @@ def test_the_twin_gathers_newest_fields_health_anomalies_and_values(pair: Pair) 
     pair.write(
         regular(100),
         tables=(
-            points("device", [1, 2], {"online": [True, False], "buffered": [3, 4]}, **here),
-            points("device", [0], {"firmware": np.array(["1.2"], object), "lat": [50.5]}, **here),
+            points("device", [1, 2], {"online": [True, False], "buffered": [3, 4], "lat": [50.5, 47.5]}, **here),
+            points("device", [0], {"firmware": np.array(["1.2"], object), "lon": [8.25]}, **here),
             points("health", [1, 50], {"health": [0.9, 0.7]}, **here, component="bearing"),
             points("health", [40], {"health": [0.8]}, **here, component="seal"),
             points(
@@ -233,7 +233,7 @@ def test_the_twin_gathers_newest_fields_health_anomalies_and_values(pair: Pair) 
     last = T0_US + 99 * S
     wanted = {
         "site": "north", "device": "pump-1", "last_us": last, "online": False, "buffered": 4, "firmware": "1.2",
-        "agent": "1.2", "lat": 50.5, "lon": None, "health": 0.7, "anomalies": 2,
+        "agent": "1.2", "lat": 47.5, "lon": None, "health": 0.7, "anomalies": 2,
     }  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
     assert row["metrics"]["flow"] == {"last_us": last, "value": pair.batches[0].value[-1], "quality": 0}

@@ -6,6 +6,8 @@ from toy_broker import ToyBroker
 
 from gateway.bridge import Gateway
 from gateway.settings import GatewaySettings
+from headwater import log_topics
+from headwater.batch_arrow import batch_from_arrow
 from headwater.codec import decode_frame
 from headwater.errors import ConnectError, RejectedError, SettingsError
 from headwater.io.clock_system import SystemClock
@@ -24,8 +26,8 @@ def settings(port, **options):
     return SimulatorSettings(gateway=f"mqtt://127.0.0.1:{port}", **options)
 
 
-async def with_gateway(scenario):
-    gateway = Gateway(GatewaySettings(port=0, ack_level="backbone"), MemoryLog(), SystemClock(), None)
+async def with_gateway(scenario, log=None):
+    gateway = Gateway(GatewaySettings(port=0, ack_level="backbone"), log or MemoryLog(), SystemClock(), None)
     port = await gateway.start()
     try:
         await scenario(gateway, port)
@@ -54,6 +56,25 @@ def test_every_frame_of_a_fleet_becomes_durable_and_is_in_the_ledger(tmp_path):
         assert from_lines((tmp_path / "truth").read_text()).lives
 
     asyncio.run(with_gateway(scenario))
+
+
+@pytest.mark.parametrize("connections", [0, 2])
+def test_a_fleet_says_where_its_machines_stand(connections):
+    log = MemoryLog()
+
+    async def scenario(_gateway, port):
+        assert (await run_fleet(settings(port, duration="1s", connections=connections))).is_clean
+
+    asyncio.run(with_gateway(scenario, log))
+    told = {
+        (status.site, status.device): status.location
+        for partition in range(12)
+        for record in log.read(log_topics.READINGS, partition, 0, 1_000)
+        for status in batch_from_arrow(record.value).statuses
+        if status.online
+    }
+    plant = Plant(1, 6, start_us=0)
+    assert told == {(machine.site, machine.device): machine.location for machine in plant.machines}
 
 
 def test_devices_may_share_connections_and_frames_may_go_as_fast_as_they_are_taken():

@@ -16,6 +16,7 @@ from headwater.codec_batch import Arrival, decode_batch
 from headwater.columns import decode_integers, encode_columns, integers_of, lay_out, starts_of, values_of
 from headwater.errors import DecodeError
 from headwater.frame import Frame
+from headwater.location import Location
 from headwater.reasons import DeadLetterReason
 
 FAR_US = 1 << 60
@@ -111,12 +112,13 @@ def test_damaged_payloads_cost_their_neighbours_nothing(many: list[Frame], data:
 
 LETTER = DeadLetter(T0, "schema", "gateway", "hw/1/a/b/frame", "why ✗", "a", "b", (1 << 64) - 1, 4, 5, b"\x00\xff")
 STATUS = DeviceStatus("a", "b", T0, online=True, epoch=(1 << 64) - 1, assigned=3, buffered=2, agent="0.1")
+HERE = replace(STATUS, location=Location(47.5, -8.1))
 
 
 @slow
 @given(st.lists(frames(), max_size=4), st.sampled_from([None, "lz4", "zstd"]))
 def test_arrow_gives_back_every_bit_of_a_batch(many: list[Frame], compression: str | None) -> None:
-    batch = replace(batch_of(many), dead_letters=(LETTER,), statuses=(STATUS, STATUS), low_watermark_us=T0 - 1)
+    batch = replace(batch_of(many), dead_letters=(LETTER,), statuses=(STATUS, HERE, STATUS), low_watermark_us=T0 - 1)
     data = batch_to_arrow(batch, compression=compression)  # type: ignore[arg-type]
     assert exact(batch_from_arrow(data)) == exact(batch)
     assert exact(batch_from_arrow(memoryview(data))) == exact(batch)

@@ -28,6 +28,7 @@ export function deviceScreen({ main, live, found, query }) {
   let healthChart = null;
 
   const state = h("span.device-state");
+  const place = h("span.device-place.muted");
   const figures = {
     health: figure("Health"), life: figure("Remaining life"), seen: figure("Last heard"),
     waiting: figure("Waiting on the device", { hint: "frames in its spool" }), kept: figure("The edge kept"), anomalies: figure("Anomalies", { hint: "in the last 24 h" }),
@@ -42,7 +43,7 @@ export function deviceScreen({ main, live, found, query }) {
   const books = account();
   const edge = h("div.edge");
   put(main,
-    h("div.screen-head", {}, link("Fleet", "/"), h("h1.screen-title", {}, h("span.muted", {}, `${site} / `), device), state),
+    h("div.screen-head", {}, link("Fleet", "/"), h("h1.screen-title", {}, h("span.muted", {}, `${site} / `), device), state, place),
     h("dl.figures", {}, Object.values(figures).map((one) => one.element)),
     h("div.toolbar", {}, spans, kept, back),
     h("div.device", {},
@@ -113,6 +114,7 @@ export function deviceScreen({ main, live, found, query }) {
   function takeRow(row, local = {}) {
     const isOnline = local.online ?? row.online;
     put(state, status(isOnline ? "ok" : "offline", isOnline ? "online" : "offline"));
+    place.textContent = format.location(row.lat, row.lon);
     figures.seen.set(format.ago(row.received_us, nowUs()), format.time(row.received_us ?? row.last_us));
     const waiting = local.buffered ?? row.buffered ?? 0;
     figures.waiting.set(format.count(waiting), undefined, waiting > 20 ? "warning" : "");

@@ -63,6 +63,12 @@ export function ago(us, nowUs) {
   return seconds < 1.5 ? "now" : `${span(seconds)} ago`;
 }
 
+/** "47.37690° N, 8.54170° E", about a metre; nothing where the location is not known. */
+export function location(lat, lon) {
+  if (!isNumber(lat) || !isNumber(lon)) return "";
+  return `${Math.abs(lat).toFixed(5)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(5)}° ${lon < 0 ? "W" : "E"}`;
+}
+
 export const utc = (us) => (us ? `${new Date(us / 1000).toISOString().replace("T", " ").slice(0, 19)} UTC` : "");
 export const time = (us) => clockShort.format(new Date(us / 1000));
 export const dateTime = (us) => dayClock.format(new Date(us / 1000));

@@ -7,10 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from headwater.io.store_sqlite_query import StoreReader
+from headwater.location import Location
+from simulators.plant import Plant
 
 ROOT = Path(__file__).parents[3]
 HEADWATER = [sys.executable, "-W", "error::ResourceWarning", "-m", "headwater"]
@@ -58,6 +63,9 @@ def test_the_demo_accounts_for_every_reading_and_resumes_on_the_same_data(tmp_pa
     first = demo(tmp_path, "--for", "6s", "--devices", "6")
     again = demo(tmp_path, "--for", "4s", "--devices", "6")
     assert first["first_point_s"] is not None
+    with closing(StoreReader(tmp_path / "store.db")) as store:
+        told = {(row["site"], row["device"]): Location(row["lat"], row["lon"]) for row in store.devices()}
+    assert told == {(machine.site, machine.device): machine.location for machine in Plant(1, 6, start_us=0).machines}
     assert again["stored"] > first["stored"]
     assert check_ledger(tmp_path)["accepted"] == again["stored"]
 

@@ -181,6 +181,24 @@ def test_ticks_are_round_and_inside(opened) -> None:
     assert all(1e9 <= tick <= 2e9 for tick in ticks[3])
 
 
+def test_the_device_screen_says_where_the_device_stands_if_that_is_known(opened) -> None:
+    page = opened("/device/north/pump-01")
+    page.wait_for_selector(".live-state .ok")
+    page.wait_for_selector(".device-place:not(:empty)")
+    assert page.inner_text(".device-place") == "33.85900° S, 151.20000° E"
+    page.goto(page.url.replace("north", "harbour"))
+    page.wait_for_selector(".device-state .ok")
+    assert page.inner_text(".device-place") == ""
+    places = page.evaluate(
+        """async () => {
+            const { location } = await import("/static/js/format.js");
+            return [[47.5, 8], [0, -0.5], [null, 8], [47.5, undefined], [NaN, 1]].map(([lat, lon]) => location(lat, lon));
+        }"""
+    )
+    assert places == ["47.50000° N, 8.00000° E", "0.00000° N, 0.50000° W", "", "", ""]
+    assert page.complaints == []
+
+
 def test_dragging_zooms_and_a_double_click_goes_back_to_live(opened) -> None:
     page = opened(DEVICE)
     page.wait_for_function("() => document.querySelector('.chart-read')?.textContent.match(/\\d/)")

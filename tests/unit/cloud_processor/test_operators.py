@@ -15,8 +15,10 @@ from headwater.batch import Batch, DeviceStatus
 from headwater.batch_build import batch_from_frames
 from headwater.frame import Anomaly, Block, Frame
 from headwater.frontier import RANGES_MAX
+from headwater.location import Location
 from headwater.points import PointTable
 from headwater.reasons import ClockQuality, Severity
+from headwater.snapshot import pack, unpack
 from headwater.task import Task
 
 S = 1_000_000
@@ -104,6 +106,43 @@ def test_the_twin_follows_the_device() -> None:
     assert fields["state"] == OFFLINE
     assert shard.twin.last(0) == (T0 + 30 * S, 50.0)
     assert shard.twin.last(7) is None
+
+
+def test_where_a_device_stands_is_in_its_rows_from_the_moment_that_it_says_so() -> None:
+    shard = Shard()
+
+    def places(found: dict[str, list[tuple]]) -> list[tuple[float, float]]:
+        return [(fields["lat"], fields["lon"]) for _, _, fields in found.get("device", [])]
+
+    assert np.isnan(places(shard.frame(0))).all()
+    told = replace(status(5, online=True), location=Location(47.5, 8.25))
+    assert places(shard.heartbeat(5, told)) == [(47.5, 8.25)]
+    assert places(shard.heartbeat(6, told)) == []
+    # A will, and a gateway that only heard it, say nothing of that; neither does a clean goodbye of an older agent.
+    assert places(shard.heartbeat(10, replace(status(10, online=False), agent=""))) == [(47.5, 8.25)]
+    assert places(shard.heartbeat(20, replace(status(20, online=True), agent=""))) == [(47.5, 8.25)]
+    assert places(shard.heartbeat(30, status(30, online=False))) == [(47.5, 8.25)]
+    assert places(shard.heartbeat(40, replace(told, at_us=T0 + 40 * S, location=Location(-1.0, 0.0)))) == [(-1.0, 0.0)]
+    # An agent that is there and says none has none any more.
+    (gone,) = places(shard.heartbeat(50, status(50, online=True)))
+    assert np.isnan(gone).all()
+    assert places(shard.heartbeat(51, status(51, online=True))) == []
+
+
+def test_a_twin_restored_from_before_there_were_locations_goes_on_and_learns_them() -> None:
+    shard = Shard()
+    shard.frame(0)
+    old = unpack(shard.twin.snapshot(), 1)
+    del old["location"]
+    shard.twin.restore(pack(1, old))
+    told = replace(status(5, online=True), location=Location(47.5, 8.25))
+    ((_, _, fields),) = shard.heartbeat(5, told)["device"]
+    assert (fields["lat"], fields["lon"], fields["state"]) == (47.5, 8.25, ONLINE)
+    again = Shard()
+    again.frame(0)
+    again.twin.restore(shard.twin.snapshot())
+    ((_, _, fields),) = again.heartbeat(100)["device"]
+    assert (fields["lat"], fields["lon"], fields["state"]) == (47.5, 8.25, OFFLINE)
 
 
 def test_bad_readings_degrade_the_twin_for_a_while() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
+from headwater.batch import DeviceStatus
 from headwater.batch_arrow import batch_to_arrow
 from headwater.batch_build import batch_from_frames
 from headwater.errors import ConnectError, SettingsError
 from headwater.frame import Block, Frame
 from headwater.io.log_memory import MemoryLog
 from headwater.io.store_memory import MemoryStore
+from headwater.location import Location
 from headwater.ports import LogRecord
 from headwater.reasons import ClockQuality
 from headwater.testing import ManualClock
@@ -50,6 +53,10 @@ def record(seq: int, shard: int = 0, value: bytes | None = None) -> LogRecord:
     block = Block(("flow",), time, np.random.default_rng(seq).normal(50, 5, (1, 10)))
     frame = Frame("north", f"pump-{shard}", 9 + shard, seq, int(time[-1]), ClockQuality.SYNCED, blocks=(block,))
     batch = batch_from_frames([(frame, int(time[-1]) + S, 50)], shard=shard, made_us=int(time[-1]) + 2 * S)
+    if seq % 7 == 3:
+        here = Location(40.0 + seq, -8.5) if seq % 2 else None
+        status = DeviceStatus("north", f"pump-{shard}", batch.made_us, online=True, agent="1", location=here)
+        batch = replace(batch, statuses=(status,))
     return LogRecord(log_topics.READINGS, shard, b"k", value or batch_to_arrow(batch), int(time[0]))
 
 

@@ -15,10 +15,13 @@ from edge_agent.testing import ListSource, MemoryGateway
 from headwater.codec import decode_frame
 from headwater.errors import ConnectError, SettingsError
 from headwater.frame import Block, Frame
+from headwater.location import Location
 from headwater.metric import Metric
 from headwater.mqtt_link import LinkMessage
 from headwater.names import mqtt_topic
 from headwater.reasons import ClockQuality, DropReason
+from headwater.settings import load_settings
+from headwater.status import parse_status
 from headwater.testing import ManualClock
 
 SECOND = 1_000_000
@@ -165,6 +168,44 @@ def test_the_status_says_what_the_device_measures(device: Callable[..., Device])
         "b": {"unit": "", "lo": None, "hi": None, "reduction": "raw"},
     }
     assert status.to_json()
+
+
+def test_the_status_says_where_the_device_stands_as_far_as_its_source_knows(device: Callable[..., Device]) -> None:
+    it = device([])
+    assert it.agent.status(online=True).location is None
+    it.source.location = Location(47.5, 8.25)  # type: ignore[attr-defined]
+    assert it.agent.status(online=True).location == Location(47.5, 8.25)
+
+
+def test_where_the_device_stands_is_as_set_whatever_its_source_knows(device: Callable[..., Device]) -> None:
+    it = device([], latitude=-33, longitude=151.2)
+    it.source.location = Location(47.5, 8.25)  # type: ignore[attr-defined]
+    assert parse_status(it.agent.status(online=False).to_json()).location == Location(-33.0, 151.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("latitude = 47.5", "both, or neither"),
+        ("longitude = 8.5", "both, or neither"),
+        ('latitude = 47.5\nlongitude = ""', "both, or neither"),
+        ("latitude = 90.1\nlongitude = 8.5", "latitude"),
+        ("latitude = nan\nlongitude = 8.5", "latitude"),
+        ("latitude = 47.5\nlongitude = inf", "longitude"),
+        ("latitude = true\nlongitude = false", "a number"),
+        ('latitude = "here"\nlongitude = 8.5', "latitude"),
+        ("latitude = 47.5\nlongtude = 8.5", 'did you mean "longitude"'),
+    ],
+)
+def test_a_location_that_can_not_be_is_refused_in_the_settings(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_settings({"agent": AgentSettings}, text=f"[agent]\n{text}")
+
+
+def test_an_empty_location_in_the_settings_is_none() -> None:
+    settings = load_settings({"agent": AgentSettings}, text='[agent]\nlatitude = ""\nlongitude = ""')["agent"]
+    assert isinstance(settings, AgentSettings)
+    assert settings.location is None
 
 
 def test_finish_brings_what_is_held_back_into_the_spool(device: Callable[..., Device]) -> None:

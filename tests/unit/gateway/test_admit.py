@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from headwater.batch_arrow import batch_from_arrow
 from headwater.codec import encode_frame
 from headwater.codec_batch import Arrival, Portion, decode_portions
 from headwater.frame import Anomaly, Block, Frame, Gap
+from headwater.location import Location
 from headwater.names import DeviceTopic
 from headwater.ports import LogRecord
 from headwater.reasons import ClockQuality, GapReason, Severity
@@ -150,6 +152,17 @@ def test_presence_refusals_and_births_travel_with_the_batch_of_their_shard() -> 
     (event,) = [json.loads(record.value) for record in of(admitted.records, log_topics.EVENTS)]
     assert (event["kind"], event["epoch"], event["online"]) == ("status", str(1 << 63), True)
     assert [(r.key, r.value) for r in of(admitted.records, log_topics.DEVICES)] == [(b"n/d", b"{}")]
+
+
+def test_an_event_of_presence_says_where_the_device_stands_if_that_is_known() -> None:
+    status = DeviceStatus("n", "d", NOW_US, online=True)
+    both = (Note(0, status), Note(0, replace(status, location=Location(47.5, 8.25))))
+    events = [
+        json.loads(record.value) for record in of(admit(make(), group(notes=both), NOW_US).records, log_topics.EVENTS)
+    ]
+    plain = {"kind": "status", "site": "n", "device": "d", "time_us": NOW_US, "online": True, "epoch": "0"}
+    plain |= {"assigned": 0, "buffered": 0, "agent": ""}
+    assert events == [plain, plain | {"lat": 47.5, "lon": 8.25}]
 
 
 def test_a_heartbeat_is_a_batch_without_frames_that_tells_the_low_watermark() -> None:

@@ -9,6 +9,7 @@ from sessions import NOW_US, QOS1, Client, make_broker
 from gateway.broker import Broker
 from gateway.identity import Identity
 from headwater.batch import DeadLetter, DeviceStatus
+from headwater.location import Location
 from headwater.status import Status
 
 PUMP = Identity("pump", (("north", "pump-1"),))
@@ -150,6 +151,26 @@ def test_a_birth_goes_to_the_registry_and_to_the_batch() -> None:
     assert [note.what for note in broker.notes if isinstance(note.what, tuple)] == [(b"north/pump-1", ONLINE)]
     owed = [note.ticket for note in broker.notes if note.ticket >= 0]
     assert owed == [0]
+
+
+def test_where_a_device_says_it_stands_goes_with_its_birth_and_its_return() -> None:
+    broker, here = make_broker(), Location(47.5, 8.25)
+    client = connected(broker)
+    client.publish(STATUS, Status(online=True, agent="1", location=here).to_json(), 1, retain=True)
+    client.session.lost(NOW_US)
+    assert [(status.online, status.location) for status in statuses(broker)] == [(True, here), (False, here)]
+
+
+@pytest.mark.parametrize("lat", [b"91", b"NaN", b"null", b'"47"'])
+def test_a_status_with_a_wrong_location_is_a_dead_letter_and_the_one_before_stays(lat: bytes) -> None:
+    broker = make_broker()
+    client = connected(broker)
+    client.publish(STATUS, ONLINE, 1, retain=True)
+    client.publish(STATUS, b'{"online":true,"agent":"1","lat":%b,"lon":8.25}' % lat, 2, retain=True)
+    assert [letter.reason for letter in letters(broker)] == ["schema"]
+    kept = broker.retained.get(STATUS)
+    assert kept is not None
+    assert kept.payload == ONLINE
 
 
 def test_a_status_that_can_not_be_read_is_a_dead_letter() -> None:

@@ -6,6 +6,7 @@ from gateway.presence import Presence
 from gateway.retained import RetainedMessages
 from gateway.subscriptions import matches
 from headwater.batch import DeadLetter
+from headwater.location import Location
 from headwater.names import shard_of
 from headwater.status import Status
 
@@ -22,6 +23,14 @@ def test_a_will_that_comes_after_the_device_is_back_does_not_take_the_new_connec
     assert [status.online for status in presence.said("new", "n", "d", Status(online=True, epoch=2), T_US)] == [True]
     assert [(s.device, s.online, s.epoch) for s in presence.gone("new", T_US + 1)] == [("d", False, 2)]
     assert presence.known() == [("n", "d")]
+
+
+def test_where_a_device_stands_is_as_it_said_last_until_it_says_otherwise() -> None:
+    presence, here = Presence(), Location(47.5, 8.25)
+    presence.said("c1", "n", "d", Status(online=True, agent="1", location=here), T_US)
+    assert [status.location for status in presence.gone("c1", T_US)] == [here]
+    assert [status.location for status in presence.heard("c2", "n", "d", T_US)] == [here]
+    assert [status.location for status in presence.said("c2", "n", "d", Status(online=False), T_US)] == [None]
 
 
 def test_one_connection_may_speak_for_many_devices() -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from headwater.ack import Ack, parse_ack
 from headwater.errors import DecodeError
 from headwater.instant import TIME_MAX_US, TIME_MIN_US, foreign_time_us, format_duration, parse_duration_us
+from headwater.location import Location
+from headwater.reasons import DeadLetterReason
 from headwater.status import Status, parse_status
 
 EPOCHS = st.integers(0, (1 << 64) - 1)
@@ -56,6 +58,44 @@ def test_random_bytes_are_no_control_message(data: bytes) -> None:
 def test_a_status_comes_back_as_it_was(online: bool, epoch: int, assigned: int, buffered: int) -> None:
     status = Status(online, epoch, assigned, buffered, "0.1.0", {"flow": {"unit": "m3/h"}})
     assert parse_status(status.to_json()) == status
+
+
+@given(st.floats(-90, 90), st.floats(-180, 180))
+def test_a_location_comes_back_as_it_was(lat: float, lon: float) -> None:
+    status = Status(online=True, epoch=7, agent="0.1.0", location=Location(lat, lon))
+    assert parse_status(status.to_json()) == status
+
+
+def test_a_status_without_a_location_is_written_and_read_as_before_there_was_one() -> None:
+    old = b'{"online":true,"epoch":"7","assigned":3,"buffered":2,"agent":"0.1.0","metrics":null}'
+    status = Status(online=True, epoch=7, assigned=3, buffered=2, agent="0.1.0")
+    assert status.to_json() == old
+    assert parse_status(old) == status
+    assert parse_status(b'{"online":false}').location is None
+
+
+def test_a_gateway_of_before_reads_what_it_knows_of_a_status_with_a_location() -> None:
+    told = json.loads(Status(online=True, epoch=7, location=Location(47.5, 8.25)).to_json())
+    assert (told.pop("lat"), told.pop("lon")) == (47.5, 8.25)
+    assert told == json.loads(Status(online=True, epoch=7).to_json())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        '"lat":47.5', '"lon":8.5', '"lat":47.5,"lon":null', '"lat":90.001,"lon":0', '"lat":0,"lon":-180.5',
+        '"lat":NaN,"lon":0', '"lat":0,"lon":Infinity', '"lat":"47.5","lon":"8.5"', '"lat":true,"lon":false',
+        '"lat":[47.5],"lon":[8.5]', f'"lat":0,"lon":1{"0" * 400}', '"lat":1e999,"lon":0',
+    ],
+)  # fmt: skip
+def test_a_wrong_location_makes_a_wrong_status(told: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        parse_status(f'{{"online":true,{told}}}'.encode())
+    assert caught.value.reason == DeadLetterReason.SCHEMA
+
+
+def test_a_location_may_be_of_whole_numbers() -> None:
+    assert parse_status(b'{"online":true,"lat":90,"lon":-180}').location == Location(90.0, -180.0)
 
 
 @given(st.integers(TIME_MIN_US, TIME_MAX_US - 1), st.sampled_from([1, 1_000, 1_000_000]))
