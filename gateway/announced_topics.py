@@ -6,9 +6,11 @@ Without IO. What is announced and withdrawn again before `due` asks for nothing.
 do its filters: one that nobody announces any more is dropped when it brings a message.
 """
 
+import mqtt5
+
 from gateway.home_assistant_config import parse_discovery_topic
 from gateway.home_assistant_in import AnnouncedDevices
-from gateway.terms import announcement_patterns
+from gateway.terms import announced_filter, announcement_patterns
 
 DROPPED_MAX = 1024
 
@@ -29,11 +31,11 @@ class AnnouncedTopics:
         self._strays: set[str] = set()
         self._dropped: set[str] = set()
 
-    def begin(self) -> list[str]:
-        """Returns all topics that are announced now: to be asked for as the connection opens."""
+    def begin(self) -> list[mqtt5.TopicFilter]:
+        """Returns how to ask for all topics that are announced now, as the connection opens."""
         topics = self._announced.topics() if self._announced is not None else []
         self._asked = set(topics)
-        return topics
+        return self._filters(topics)
 
     def see(self, mqtt_topic: str) -> None:
         """Notes that a message came, before it is taken."""
@@ -55,8 +57,14 @@ class AnnouncedTopics:
         """True when `due` may have something."""
         return bool(self._touched or self._told)
 
-    def due(self) -> tuple[list[str], list[str]]:
-        """Returns (topics to ask for, filters to drop) since the last call; neither is asked for or dropped twice."""
+    def _filters(self, topics: list[str]) -> list[mqtt5.TopicFilter]:
+        announced = self._announced
+        if announced is None:
+            return []
+        return [announced_filter(topic, has_values=announced.has_values(topic)) for topic in topics]
+
+    def due(self) -> tuple[list[mqtt5.TopicFilter], list[str]]:
+        """Returns (what to ask for, filters to drop) since the last call; neither is asked for or dropped twice."""
         announced = self._announced
         if announced is not None:
             for told in self._told:
@@ -77,7 +85,7 @@ class AnnouncedTopics:
         self._touched.clear()
         self._strays.clear()
         self._told.clear()
-        return added, dropped
+        return self._filters(added), dropped
 
 
 def _filters_for(mqtt_topic: str) -> list[str]:

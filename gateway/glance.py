@@ -1,8 +1,10 @@
 """A look at what a broker retains, on a connection of its own that disturbs no session; over as soon as the answer is known.
 
-    CONNECT ─▶ CONNACK ─▶ SUBSCRIBE, PINGREQ ─▶ what is retained ─▶ PINGRESP ─▶ DISCONNECT
+    CONNECT ─▶ CONNACK ─▶ SUBSCRIBE, PINGREQ ─▶ ┌ what is retained, PUBACKs ◀┐ ─▶ PINGRESP, and nothing since the last ─▶ DISCONNECT
+                                                └ PINGRESP ─▶ PINGREQ ───────┘
 
-Without IO. What is retained comes before the answer to a ping that follows the subscription.
+Without IO. What is retained comes before the answer to a ping that follows the subscription, or as much of it as the
+broker sends without PUBACK: so pings are sent until one brings nothing.
 """
 
 from abc import ABC, abstractmethod
@@ -17,6 +19,8 @@ from gateway.wire_server import PUBLISH, check_from_broker
 
 # Larger messages are left out by the broker, as CONNECT asks for.
 PACKET_MAX_BYTES = 65_536
+# One below the default: a Mosquitto that is not told keeps to a window of its own, which is 20.
+RECEIVE_MAX = 65_534
 
 
 class Glance(ABC):
@@ -37,6 +41,7 @@ class Glance(ABC):
     ) -> None:
         self._filters = list(filters)
         self._pending = b""
+        self._has_more = False
         self.stage = Stage.ASKING
         self.why = ""
         self.is_answered = self.is_seen = False
@@ -46,6 +51,7 @@ class Glance(ABC):
             password=None if password is None else password.encode(),
             clean_start=True,
             keep_alive=30,
+            receive_max=RECEIVE_MAX,
             max_packet_size=PACKET_MAX_BYTES,
         )
         self._output: list[bytes] = [connect.write()]
@@ -63,6 +69,7 @@ class Glance(ABC):
                 if self._pending[at] >> 4 == PUBLISH:
                     packet = read_publish(self._pending, at, end, is_mqtt5=True)
                     self._take(packet, now_us)
+                    self._has_more = True
                     if packet.flags & QOS:
                         self._output.append(mqtt5.PubAckPacket(packet.packet_id).write())
                 else:
@@ -81,6 +88,9 @@ class Glance(ABC):
                 self._output += [mqtt5.SubscribePacket(1, self._filters).write(), mqtt5.PingReqPacket().write()]
             case mqtt5.ConnAckPacket() | mqtt5.DisconnectPacket():
                 self.lost(f"the broker said {got.reason_code.name}")
+            case mqtt5.PingRespPacket() if self._has_more:
+                self._has_more = False
+                self._output.append(mqtt5.PingReqPacket().write())
             case mqtt5.PingRespPacket():
                 self.is_seen = True
                 self._output.append(mqtt5.DisconnectPacket().write())

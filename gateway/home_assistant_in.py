@@ -37,6 +37,8 @@ from headwater.sparkplug_topic import name_of
 from headwater.status import SIZE_MAX_BYTES, Status
 
 REFUSED_MAX = 1024
+# What a metric takes in a device's entry of the registry, at the least.
+DECLARED_MIN_BYTES = 50
 OWN_TOPICS = ("hw/", "spBv1.0/", "$")
 
 Key = tuple[str, str]
@@ -76,6 +78,7 @@ class AnnouncedDevices:
         self._letter_max_bytes = letter_max_bytes
         self._entities: dict[Key, Entity] = {}
         self._owners: dict[tuple[str, str], Key] = {}
+        self._declared: dict[str, dict[str, Any]] = {}
         self._states: dict[str, list[Key]] = {}
         self._availabilities: dict[str, list[Key]] = {}
         self._refused: dict[str, None] = {}
@@ -124,6 +127,10 @@ class AnnouncedDevices:
         entity = self._entities.get((found.node, found.object_id)) if found and found.component == COMPONENT else None
         return [topic for topic in (entity.state_topic, entity.availability_topic) if topic] if entity else []
 
+    def has_values(self, mqtt_topic: str) -> bool:
+        """Tells whether a topic is the state topic of a sensor."""
+        return mqtt_topic in self._states
+
     def uses(self, mqtt_topic: str) -> bool:
         """Tells whether a topic is the state or availability topic of a sensor."""
         return mqtt_topic in self._states or mqtt_topic in self._availabilities
@@ -155,6 +162,8 @@ class AnnouncedDevices:
         self.counters["announced"] += 1
         self._entities[key] = entity
         self._owners[entity.device, entity.metric] = key
+        said = {"unit": entity.unit, "lo": None, "hi": None, "reduction": "raw"}
+        self._declared.setdefault(entity.device, {})[entity.metric] = said
         self._states.setdefault(entity.state_topic, []).append(key)
         self._refused.pop(entity.state_topic, None)
         if entity.availability_topic:
@@ -205,6 +214,9 @@ class AnnouncedDevices:
         if entity is None:
             return
         del self._owners[entity.device, entity.metric]
+        del self._declared[entity.device][entity.metric]
+        if not self._declared[entity.device]:
+            del self._declared[entity.device]
         for table, topic in ((self._states, entity.state_topic), (self._availabilities, entity.availability_topic)):
             if key in table.get(topic, ()):
                 table[topic].remove(key)
@@ -213,16 +225,13 @@ class AnnouncedDevices:
 
     def _entry(self, device: str) -> list[Note]:
         """The device's entry in the registry: its metrics with their units."""
-        metrics = {
-            entity.metric: {"unit": entity.unit, "lo": None, "hi": None, "reduction": "raw"}
-            for entity in self._entities.values()
-            if entity.device == device
-        }
-        entry = Status(online=True, agent="home-assistant", metrics=metrics).to_json()
-        if len(entry) > SIZE_MAX_BYTES:
-            self.counters["entries_unlisted"] += 1
-            return []
-        return [Note(self._shard(device), (f"{self._site}/{device}".encode(), entry))]
+        metrics = self._declared[device]
+        if len(metrics) * DECLARED_MIN_BYTES <= SIZE_MAX_BYTES:
+            entry = Status(online=True, agent="home-assistant", metrics=metrics).to_json()
+            if len(entry) <= SIZE_MAX_BYTES:
+                return [Note(self._shard(device), (f"{self._site}/{device}".encode(), entry))]
+        self.counters["entries_unlisted"] += 1
+        return []
 
     # Values.
 
@@ -277,7 +286,7 @@ class AnnouncedDevices:
                 notes += self._heard(told, entity.device, now_us)
             elif text == entity.offline:
                 latest = self._presence.of(self._site, entity.device)
-                if latest is not None and latest.online:
+                if latest is None or latest.online:
                     changes = self._presence.said(
                         told.session.origin, self._site, entity.device, Status(online=False), now_us
                     )

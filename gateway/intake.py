@@ -50,6 +50,8 @@ class Intake:
         self.announced: AnnouncedDevices | None = None
         self.inbound: list[Inbound] = []
         self.notes: list[Note] = []
+        self._entries_of = self.notes
+        self._entries: dict[bytes, Note] = {}
         self.counters: Counter[str] = Counter()
         self.received = 0
 
@@ -221,7 +223,16 @@ class Intake:
     def _take_announced(self, session: Sender, route: Route, packet: Publish, ticket: int, now_us: int) -> None:
         assert self.announced is not None
         told = Told(session, ticket, route.mqtt_topic, packet.payload, self._is_kept(packet))
-        self.notes += self.announced.take(told, now_us)
+        if self._entries_of is not self.notes:  # The shell has taken the notes before.
+            self._entries_of, self._entries = self.notes, {}
+        for note in self.announced.take(told, now_us):
+            if isinstance(note.what, tuple):
+                # Each sensor makes a new entry of its device, as long as all of them: one is enough for a burst.
+                earlier = self._entries.get(note.what[0])
+                if earlier is not None:
+                    earlier.what = None
+                self._entries[note.what[0]] = note
+            self.notes.append(note)
         self._retain_and_route(route.mqtt_topic, packet.payload, 0, retain=packet.flags & RETAIN != 0)
 
     def _take_from_host(self, notes: list[Note]) -> None:

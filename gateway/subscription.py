@@ -24,7 +24,6 @@ from gateway.session import Code, Route
 from gateway.stage import Stage
 from gateway.terms import (
     Terms,
-    announced_filter,
     announcement_filter,
     announcement_patterns,
     filter_of,
@@ -234,14 +233,14 @@ class Subscription:
         announced = self._intake.announced
         if announced is not None:
             self._ask([announcement_filter(pattern) for pattern in announcement_patterns(announced.prefix)])
-            self._ask([announced_filter(topic) for topic in self._topics.begin()])
+            self._ask(self._topics.begin())
         self._ask([filter_of(pattern) for site in sites for pattern in patterns(site)], is_needed=True)
 
     def _follow(self) -> None:
         """Asks for the topics of devices that announced themselves, and drops those that nobody announces any more."""
         added, dropped = self._topics.due()
         if self.stage is Stage.OPEN:
-            self._ask([announced_filter(topic) for topic in added])
+            self._ask(added)
             self._unsubscribe(dropped)
 
     def _ask(self, filters: Sequence[mqtt5.TopicFilter], *, is_needed: bool = False) -> None:

@@ -109,11 +109,16 @@ def announcement_filter(pattern: str) -> mqtt5.TopicFilter:
     )
 
 
-def announced_filter(mqtt_topic: str) -> mqtt5.TopicFilter:
-    """How to ask for a topic that a device announced: what is retained comes once, with RETAIN; what is new, without."""
+def announced_filter(mqtt_topic: str, *, has_values: bool) -> mqtt5.TopicFilter:
+    """How to ask for a topic that a device announced: what is retained comes with RETAIN, and what is new without.
+
+    Whether a device is available is asked on every connection, because who said so at QoS 0 may not have been heard. A
+    retained value comes once, with a new subscription: it would be another reading each time.
+    """
+    once, always = mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS, mqtt5.RetainHandling.SEND_ALWAYS
     return mqtt5.TopicFilter(
         mqtt_topic,
         max_qos=mqtt5.QoS.AT_LEAST_ONCE,
         retain_as_published=False,
-        retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+        retain_handling=once if has_values else always,
     )

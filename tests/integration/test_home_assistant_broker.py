@@ -15,7 +15,7 @@ import mqtt5
 import paho.mqtt.client as paho
 import pytest
 from gateway_server import PARTITIONS, Running, until
-from mosquitto_server import Mosquitto
+from mosquitto_server import Mosquitto, free_port
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from headwater import log_topics
@@ -45,7 +45,8 @@ class Device:
         self._has_will = has_will
         self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=node, protocol=MQTTProtocolVersion.MQTTv311)
         if has_will:
-            self.client.will_set(f"{node}/status", b"offline", qos=1, retain=True)
+            # At QoS 0, as most of them do it: no broker keeps that for a gateway that is away, but for its being retained.
+            self.client.will_set(f"{node}/status", b"offline", qos=0, retain=True)
         self.client.connect("127.0.0.1", broker.port, keepalive=20)
         self.client.loop_start()
 
@@ -268,6 +269,39 @@ def test_what_gateways_tell_home_assistant_are_no_devices(tmp_path: Path, broker
         assert server.gateway.counters().get("announced_gateways", 0) == 0, "its own are not even sent to it"
         assert server.gateway.counters()["dead_letters"] == 0
     device.stop()
+
+
+def test_hundreds_of_sensors_are_learned_from_a_mosquitto_as_it_comes(tmp_path: Path) -> None:
+    """Its own window is 20 and its queue 1000; what has waited comes after the announcements all the same."""
+    port = free_port()
+    conf = tmp_path / "plain.conf"
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    with Mosquitto(tmp_path, conf, port) as broker:
+        device = Device(broker)
+        for number in range(300):
+            device.announce(f"s{number}", avty_t="porch/status")
+        for folder in (tmp_path / "first", tmp_path / "second"):
+            folder.mkdir()
+            with Running(folder, mqtt=broker.url, **ADMITS) as server:
+                until(lambda server=server: server.gateway.counters()["announced_entities"] == 300)
+                until(lambda: is_heard(broker, "porch/s299"))
+                if folder.name == "second":
+                    until(lambda server=server: server.gateway.counters().get("announced_readings") == 300)
+                    assert server.gateway.counters()["dead_letters"] == 0
+            for number in range(300):
+                device.say(f"porch/s{number}", str(number))
+        device.stop()
+
+
+def test_a_device_that_ends_while_the_gateway_is_away_is_offline_afterwards(tmp_path: Path, broker: Mosquitto) -> None:
+    device = Device(broker, has_will=True)
+    device.announce("temp")
+    device.say("porch/status", b"online", retain=True)
+    with Running(tmp_path, mqtt=broker.url, **ADMITS) as server:
+        until(lambda: statuses(server) == [True])
+    device.cut()
+    with Running(tmp_path, mqtt=broker.url, **ADMITS) as server:
+        until(lambda: statuses(server) == [True, False])
 
 
 class Blindfold(threading.Thread):

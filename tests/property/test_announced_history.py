@@ -136,7 +136,7 @@ class AnnouncedMachine(RuleBasedStateMachine):
         survey.feed(mqtt5.ConnAckPacket().write(), NOW_US)
         for topic, payload in {} if is_lost else self.broker.retained.items():
             survey.feed(mqtt5.PublishPacket(topic, payload, retain=True).write(), NOW_US)
-        survey.feed(mqtt5.PingRespPacket().write(), NOW_US)
+        survey.feed(mqtt5.PingRespPacket().write() * 2, NOW_US)
         assert survey.is_seen
         self.intake.notes.clear()
         self.connect(is_lost=is_lost)

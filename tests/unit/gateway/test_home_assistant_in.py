@@ -203,6 +203,42 @@ def test_the_will_on_an_availability_topic_takes_the_device_offline() -> None:
     assert letters(broker) == []
 
 
+def test_a_device_of_which_only_its_end_is_heard_is_offline() -> None:
+    broker = make()
+    device = client(broker, identity=PORCH)
+    device.publish(CONFIG, config(avty_t="porch/status"))
+    for _ in range(2):
+        device.publish("porch/status", b"offline")
+    seen = [note.what.online for note in broker.notes if isinstance(note.what, DeviceStatus)]
+    assert seen == [False], "the gateway may be new, and the one before it has written that the device is online"
+
+
+def test_a_device_of_very_many_sensors_is_read_and_not_listed() -> None:
+    broker = make(entities_max=2000)
+    device = client(broker, identity=PORCH)
+    for number in range(900):
+        device.publish(
+            f"homeassistant/sensor/porch/a_long_name_of_a_sensor_that_fills_the_entry_{number}/config", config()
+        )
+    assert broker.announced is not None
+    assert 100 < broker.announced.counters["entries_unlisted"] < 600
+    (entry,) = [note.what[1] for note in broker.notes if isinstance(note.what, tuple)]
+    assert 60_000 < len(entry) <= 65_536, "the last one that is not too long, of a burst"
+    device.publish(STATE, b"1")
+    assert len(readings(broker)) == 900
+
+
+def test_of_a_burst_of_announcements_every_one_is_acknowledged() -> None:
+    broker = make()
+    device = client(broker, identity=PORCH)
+    for number in range(3):
+        device.publish(f"homeassistant/sensor/porch/s{number}/config", config(), number + 1)
+    assert [(type(note.what), note.ticket) for note in broker.notes] == [(type(None), 0), (type(None), 1), (tuple, 2)]
+    broker.notes = []
+    device.publish("homeassistant/sensor/porch/s3/config", config(), 4)
+    assert [(type(note.what), note.ticket) for note in broker.notes] == [(tuple, 3)]
+
+
 def test_a_will_that_nobody_announced_is_admitted_and_comes_to_nothing() -> None:
     broker = make()
     device = client(broker, will=mqtt5.Will("tele/x/LWT", payload=b"Offline", qos=QOS1))

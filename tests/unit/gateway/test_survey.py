@@ -52,6 +52,7 @@ def test_it_connects_beside_the_session_and_learns_what_is_retained() -> None:
     connect, subscribe, ping = one.said(CONNACK)
     assert isinstance(connect, mqtt5.ConnectPacket)
     assert (connect.client_id, connect.clean_start, connect.max_packet_size) == ("gw.look", True, 65_536)
+    assert connect.receive_max == 65_534, "the default is not sent, and then a Mosquitto keeps to 20"
     assert isinstance(subscribe, mqtt5.SubscribePacket)
     asked = [topic_filter.pattern for topic_filter in subscribe.topic_filters]
     assert asked == ["homeassistant/sensor/+/config", "homeassistant/sensor/+/+/config"]
@@ -59,6 +60,8 @@ def test_it_connects_beside_the_session_and_learns_what_is_retained() -> None:
     good = json.dumps({"state_topic": "porch/temp"}).encode()
     acks = one.said(kept(CONFIG, good, 7), kept("homeassistant/sensor/x/config", b"junk"), kept("else", b"1"))
     assert [ack.packet_id for ack in acks if isinstance(ack, mqtt5.PubAckPacket)] == [7]
+    assert not one.survey.is_seen
+    assert [type(packet) for packet in one.said(PONG)] == [mqtt5.PingReqPacket], "a small window may hold more back"
     assert not one.survey.is_seen
     assert isinstance(one.said(PONG)[0], mqtt5.DisconnectPacket)
     assert (one.survey.is_seen, one.survey.count, one.survey.stage) == (True, 2, Stage.CLOSED)
@@ -68,7 +71,7 @@ def test_it_connects_beside_the_session_and_learns_what_is_retained() -> None:
 
 def test_what_the_session_brings_again_is_acknowledged_and_not_told_twice() -> None:
     one = Surveyed()
-    one.said(CONNACK, kept("homeassistant/sensor/x/config", b"junk"), PONG)
+    one.said(CONNACK, kept("homeassistant/sensor/x/config", b"junk"), PONG, PONG)
     assert len(one.intake.notes) == 1
     one.intake.notes.clear()
     one.session.feed(CONNACK + kept("homeassistant/sensor/x/config", b"junk", 3), NOW_US)
