@@ -1,9 +1,11 @@
 """The dashboard Fleet: which devices need me?"""
 
+from dataclasses import replace
+
 from grafana_foundation_sdk.models.dashboard import Panel
 
 from dashboards.grafana import panels
-from dashboards.grafana.looks import COUNT, HEALTH, NONE_IS_GOOD, STATE, Look
+from dashboards.grafana.looks import COUNT, GREEN, HEALTH, NONE_IS_GOOD, ORANGE, RED, STATE, Look
 from dashboards.grafana.queries import SITE, latest, newest, same, series, table, where
 from dashboards.grafana.screen import (
     FLEET_UID,
@@ -51,6 +53,7 @@ def screen() -> Screen:
                 ),
             ),
             Section("Where to look", _rankings()),
+            Section("Where they are", (_map(),)),
             Section("All devices", (_devices(),)),
         ),
     )
@@ -135,6 +138,19 @@ def _rankings() -> tuple[Panel, ...]:
             TO_DEVICE,
         ),
         panels.severities(by_severity),
+    )
+
+
+def _map() -> Panel:
+    # The newest point of a device speaks: if it tells no location any more, the device is not on the map.
+    points = latest(same("state", "lat", "lon"), "device", "site", "device", conditions=(SITE,))
+    text = f'SELECT "lat", "lon", "state" FROM {points} WHERE "lat" >= -90 GROUP BY "site", "device"'
+    return panels.places(
+        "Map",
+        "Devices that say where they stand: green is online, orange degraded, red offline; click one to get to its page.",
+        table(text, "lat", "lon", "state"),
+        replace(STATE, steps=((None, RED), (1, GREEN), (2, ORANGE)), nothing="no device says where it stands"),
+        link=TO_DEVICE,
     )
 
 

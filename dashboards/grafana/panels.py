@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.cog.runtime import UnknownDataquery
-from grafana_foundation_sdk.models import bargauge, common, histogram, statetimeline, statushistory, timeseries
+from grafana_foundation_sdk.models import bargauge, common, geomap, histogram, statetimeline, statushistory, timeseries
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import stat as stat_kind
 from grafana_foundation_sdk.models import table as table_kind
 from grafana_foundation_sdk.models import text as text_kind
 
-from dashboards.grafana.looks import SEVERITY_COLOURS, Look
+from dashboards.grafana.looks import GREY, SEVERITY_COLOURS, Look
 from dashboards.grafana.queries import Query
 from dashboards.grafana.sources import CHOSEN
 
@@ -147,6 +147,62 @@ def rows(
         if look.low is not None and look.high is not None:
             coloured = [("custom.cellOptions", {"type": "gauge", "mode": "basic"})]
         _override(panel, name, [*((found.id_val, found.value) for found in look.properties()), *coloured])
+    if link:
+        _override(panel, "device", [("links", [{"title": OPEN, "url": link}])])
+    return panel
+
+
+def places(
+    title: str, about: str, query: Query, look: Look, *, width: int = 24, height: int = 12, link: str = ""
+) -> model.Panel:
+    """A map with a marker for each row, at its columns `lat` and `lon`, coloured by its column `state`.
+
+    The ground is the outlines of countries that Grafana brings along, so that no browser asks a server of others;
+    whoever runs Grafana may put tiles in their place (docs/grafana.md). `link` is where a device's name leads.
+    """
+    markers = common.MapLayerOptions(
+        type_val="markers",
+        name="Devices",
+        location=common.FrameGeometrySource(
+            mode=common.FrameGeometrySourceMode.COORDS, latitude="lat", longitude="lon"
+        ),
+        config={
+            "showLegend": False,
+            "style": {
+                "color": {"field": "state", "fixed": GREY},
+                "opacity": 0.8,
+                "size": {"fixed": 7, "min": 2, "max": 15},
+                "symbol": {"mode": "fixed", "fixed": "img/icons/marker/circle.svg"},
+            },
+        },
+        tooltip=True,
+    )
+    ground = common.MapLayerOptions(
+        type_val="geojson",
+        name="Countries",
+        config={
+            "src": "public/maps/countries.geojson",
+            "rules": [],
+            "style": {"color": {"fixed": GREY}, "opacity": 0.1, "lineWidth": 1},
+        },
+        tooltip=False,
+    )
+    options = geomap.Options(
+        # As near as lets all devices in, but not nearer than a works of some hundred metres.
+        view=geomap.MapViewConfig(id_val="fit", zoom=16, padding=10, all_layers=False, layer=markers.name),
+        controls=geomap.ControlsOptions(
+            show_zoom=True, mouse_wheel_zoom=False, show_attribution=True, show_scale=True, show_measure=False
+        ),
+        basemap=ground,
+        layers=[markers],
+        tooltip=geomap.TooltipOptions(mode=geomap.TooltipMode.DETAILS),
+    )
+    panel = _panel("geomap", title, about, [query], Look(nothing=look.nothing), options, size=(width, height))
+    _override(panel, "Time", [("displayName", "last report")])
+    for name in ("lat", "lon"):
+        _override(panel, name, [("unit", "degree"), ("decimals", 5)])
+    coloured = [("color", {"mode": "thresholds"})] if look.steps else []
+    _override(panel, "state", [*((found.id_val, found.value) for found in look.properties()), *coloured])
     if link:
         _override(panel, "device", [("links", [{"title": OPEN, "url": link}])])
     return panel

@@ -24,8 +24,8 @@ PARTITIONS = 2
 def plant_log(minutes: int, *, devices: int = 4, silent_minutes: int = 5) -> tuple[MemoryLog, Plant]:
     """Returns a log of `minutes` of a plant and the plant.
 
-    The first machine gets faults that detectors see, the last falls silent for the last `silent_minutes`, after it said
-    goodbye; a dead letter came by in the middle.
+    All machines but the second say at the beginning where they stand. The first machine gets faults that detectors see,
+    the last falls silent for the last `silent_minutes`, after it said goodbye; a dead letter came by in the middle.
     """
     plant = Plant(7, devices, start_us=START_US, wear_speed=2000.0, faults_per_day=0.0)
     log = MemoryLog("plant")
@@ -64,6 +64,15 @@ def _records(plant: Plant, frames: list[Frame], now_us: int, *, said_goodbye: Ma
         made_us = now_us + 200_000
         own = [(frame, made_us - 50_000, 400) for frame in frames if shard_of[frame.device] == shard]
         batch = batch_from_frames(own, shard=shard, made_us=made_us)
+        if now_us == START_US + STEP_US:
+            located = [
+                machine for machine in plant.machines if shard_of[machine.device] == shard and machine.index != 1
+            ]
+            births = tuple(
+                DeviceStatus(one.site, one.device, now_us, online=True, agent="1.0.0", location=one.location)
+                for one in located
+            )
+            object.__setattr__(batch, "statuses", births)
         if said_goodbye is not None and shard_of[said_goodbye.device] == shard:
             status = DeviceStatus(said_goodbye.site, said_goodbye.device, made_us, False, 1, 500, 3, "1.0.0")
             object.__setattr__(batch, "statuses", (status,))

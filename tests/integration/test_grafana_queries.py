@@ -14,6 +14,7 @@ from plant_log import PARTITIONS, START_US, plant_log
 
 from cloud_processor.processor import Processor
 from cloud_processor.settings import ProcessorSettings
+from cloud_processor.twin import OFFLINE, ONLINE
 from dashboards.app import make_app
 from dashboards.grafana.contents import Asked, queries_of
 from dashboards.server import PageServer
@@ -27,6 +28,7 @@ from headwater.io.clock_system import SystemClock
 from headwater.io.log_memory import MemoryLog
 from headwater.settings import Table
 from headwater.testing import ManualClock
+from simulators.plant import Plant
 
 pytestmark = pytest.mark.integration
 
@@ -190,6 +192,43 @@ def test_several_values_and_names_with_special_signs_are_taken_literally(influxd
     assert {row[1] for one in both for row in one["values"]} == {"pump-001", "pump-002", "compressor-001"}
     assert influxdb.ask(filled(text, dashboard, site="n.*")) == []
     assert influxdb.ask(filled(text, dashboard, site=["a/b", "x$/ OR 1=1"])) == []
+
+
+def test_the_map_has_the_devices_that_say_where_they_stand_and_what_state_they_are_in(
+    influxdb: Database, page: Database
+) -> None:
+    dashboard = DASHBOARDS["headwater-fleet"]
+    (text,) = [asked.text for asked in queries_of(dashboard) if '"Map"' in asked.place]
+    first, unlocated, third, last = Plant(7, 4, start_us=START_US).machines
+    for database in (influxdb, page):
+        points = {
+            (one["tags"]["site"], one["tags"]["device"]): dict(zip(one["columns"], one["values"][0], strict=True))
+            for one in database.ask(filled(text, dashboard))
+            if len(one["values"]) == 1
+        }
+        assert {who: (point["lat"], point["lon"], point["state"]) for who, point in points.items()} == {
+            (machine.site, machine.device): (machine.location.lat, machine.location.lon, state)
+            for machine, state in ((first, ONLINE), (third, ONLINE), (last, OFFLINE))
+        }
+        chosen = database.ask(filled(text, dashboard, site=[unlocated.site, third.site]))
+        assert [one["tags"]["device"] for one in chosen] == [third.device]
+
+
+def test_a_device_that_ceases_to_say_where_it_stands_leaves_the_map(influxdb: Database) -> None:
+    dashboard = DASHBOARDS["headwater-fleet"]
+    (text,) = [asked.text for asked in queries_of(dashboard) if '"Map"' in asked.place]
+    http("POST", f"{influxdb.url}/query", urllib.parse.urlencode({"q": 'CREATE DATABASE "moves"'}).encode())
+    at_ns = START_US * 1_000
+    lines = (
+        f"device,site=s,device=gone state=1i,lat=47.5,lon=8.5 {at_ns}",
+        f"device,site=s,device=gone state=1i {at_ns + 1}",
+        f"device,site=s,device=moved state=1i,lat=47.5,lon=8.5 {at_ns}",
+        f"device,site=s,device=moved state=2i,lat=-90,lon=-180 {at_ns + 1}",
+        f"device,site=s,device=never state=0i {at_ns}",
+    )
+    assert http("POST", f"{influxdb.url}/write?db=moves", "\n".join(lines).encode())[0] == 204
+    (one,) = Database(influxdb.url, "moves").ask(filled(text, dashboard))
+    assert (one["tags"]["device"], one["values"][0][1:]) == ("moved", [-90, -180, 2])
 
 
 def test_the_newest_point_speaks_for_a_component_not_an_older_one_with_more_fields(influxdb: Database) -> None:

@@ -100,6 +100,32 @@ def test_columns_that_numbers_and_bars_show_are_columns_of_their_queries() -> No
                 assert f'AS "{column}"' in outer, panel["title"]
 
 
+def test_a_map_shows_columns_of_its_query_and_leads_to_the_device() -> None:
+    (panel,) = [panel for panel in panels_of(DASHBOARDS["headwater-fleet"]) if panel["type"] == "geomap"]
+    (layer,) = panel["options"]["layers"]
+    selected = re.findall(r'"(\w+)"', panel["targets"][0]["query"].split(" FROM ", 1)[0])
+    assert [layer["location"]["latitude"], layer["location"]["longitude"]] == selected[:2]
+    assert layer["config"]["style"]["color"]["field"] == selected[2]
+    assert panel["options"]["view"]["layer"] == layer["name"]
+    assert panel["options"]["tooltip"]["mode"] == "details"
+    changed = {one["matcher"]["options"]: one["properties"] for one in panel["fieldConfig"]["overrides"]}
+    colours = {value: word["color"] for value, word in changed["state"][0]["value"][0]["options"].items()}
+    assert colours == {"0": "red", "1": "green", "2": "orange"}
+    assert [step["color"] for step in changed["state"][1]["value"]["steps"]] == ["red", "green", "orange"]
+    (link,) = changed["device"][0]["value"]
+    assert link["url"].startswith("/d/headwater-device?")
+
+
+def test_no_dashboard_asks_a_server_of_others() -> None:
+    # The ground of a map is a file that Grafana serves itself; all its types of tiles come from outside.
+    for uid, dashboard in DASHBOARDS.items():
+        assert "://" not in json.dumps(dashboard), uid
+        for panel in panels_of(dashboard):
+            if panel["type"] == "geomap":
+                basemap = panel["options"]["basemap"]
+                assert (basemap["type"], basemap["config"]["src"]) == ("geojson", "public/maps/countries.geojson")
+
+
 def test_rules_have_limits_reasons_and_a_place_to_look_at() -> None:
     rules = yaml.safe_load((FOLDER / "alerting" / "rules.yaml").read_text())["groups"][0]["rules"]
     assert [rule["uid"] for rule in rules] == [rule.uid for rule in RULES]
