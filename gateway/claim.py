@@ -26,7 +26,7 @@ class Look(Glance):
     """A look at a claim."""
 
     def __init__(self, client_id: str, username: str, password: str | None) -> None:
-        wanted = mqtt5.TopicFilter(claim_topic(client_id), max_qos=mqtt5.QoS.AT_MOST_ONCE)
+        wanted = mqtt5.TopicFilter(claim_topic(client_id), max_qos=mqtt5.QoS.AT_MOST_ONCE, retain_as_published=False)
         super().__init__(client_id, username, password, [wanted])
         self._topic = claim_topic(client_id).encode()
         self._found = b""

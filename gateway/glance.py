@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import mqtt5
 
 from gateway import wire
-from gateway.publish import QOS, Publish, read_publish
+from gateway.publish import QOS, RETAIN, Publish, read_publish
 from gateway.stage import Stage
 from gateway.wire_server import PUBLISH, check_from_broker
 
@@ -28,7 +28,7 @@ class Glance(ABC):
 
     Args:
         client_id: whose look it is; the connection has a name of its own.
-        filters: what to look at.
+        filters: what to look at; with "retain as published" off, what is new makes the look no longer.
 
     Attributes:
         stage, why: see `gateway.subscription.Subscription`.
@@ -69,7 +69,7 @@ class Glance(ABC):
                 if self._pending[at] >> 4 == PUBLISH:
                     packet = read_publish(self._pending, at, end, is_mqtt5=True)
                     self._take(packet, now_us)
-                    self._has_more = True
+                    self._has_more |= packet.flags & RETAIN != 0
                     if packet.flags & QOS:
                         self._output.append(mqtt5.PubAckPacket(packet.packet_id).write())
                 else:

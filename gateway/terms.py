@@ -105,6 +105,7 @@ def announcement_filter(pattern: str) -> mqtt5.TopicFilter:
         pattern,
         max_qos=mqtt5.QoS.AT_LEAST_ONCE,
         no_local=True,
+        retain_as_published=False,
         retain_handling=mqtt5.RetainHandling.SEND_ALWAYS,
     )
 

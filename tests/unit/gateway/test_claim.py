@@ -33,8 +33,9 @@ def test_the_answer_is_what_is_retained_or_nothing(claim: bytes) -> None:
     stray = mqtt5.PublishPacket("hw/gateway/else", b"no").write()
     look = fed(CONNACK, SUBACK[:3], SUBACK[3:] + stray + b"".join(kept))
     assert look.claim is None
-    look.feed(PONG, 0)
-    assert look.claim is None, "it asks once more after something came"
+    if claim:
+        look.feed(PONG, 0)
+        assert look.claim is None, "it asks once more after something that was retained"
     look.feed(PONG, 0)
     assert (look.claim, look.stage) == (claim, Stage.CLOSED)
 
