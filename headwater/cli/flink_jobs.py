@@ -10,7 +10,7 @@ import headwater
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
 from headwater.cli.engines import open_log, url_of
-from headwater.cli.flink_record import is_stopped, keep_job, mark_stopped
+from headwater.cli.flink_record import is_stopped, keep_job, last_job, mark_stopped, stopping
 from headwater.cli.flink_settings import FLINK, FlinkSettings
 from headwater.cli.kafka_settings import KAFKA, KafkaSettings, servers_of
 from headwater.cli.pipeline import PipelineSettings
@@ -66,6 +66,15 @@ class FlinkJobs:
         """Tells whether `stop` was the last that was done to the job here."""
         return is_stopped(self._folder)
 
+    def as_told(self) -> "FlinkJobs":
+        """The same cluster with the settings of the job that was submitted last; with these ones if there was none.
+
+        Raises:
+            SettingsError: what was kept of it is not readable.
+        """
+        tables = last_job(self._folder)
+        return self if tables is None else FlinkJobs(tables, self.url)
+
     def running(self) -> str:
         """Id of the pipeline's job if it is there, else ""."""
         return next(iter(self.rest.jobs(self._flink.name)), "")
@@ -104,11 +113,11 @@ class FlinkJobs:
             ConnectError: the cluster is away, or the savepoint failed.
         """
         job = self.running()
-        savepoint = self.rest.stop(job, self._checkpoints() or None) if job else ""
-        mark_stopped(self._folder)
         if not job:
+            mark_stopped(self._folder)
             raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
-        return savepoint
+        with stopping(self._folder):
+            return self.rest.stop(job, self._checkpoints() or None)
 
     def log_url(self) -> str:
         """URL of the log. SettingsError: it is not on Kafka."""

@@ -22,6 +22,8 @@ LOOK_EVERY_S: Final = 5.0
 def keep(jobs: FlinkJobs, stop: threading.Event, tell: Callable[[str], None] = lambda _words: None) -> None:
     """Looks every five seconds until `stop` is set; the job goes on when it ends.
 
+    A job that was there is submitted again as it was told the last time, by whichever command; the first one by `jobs`.
+
     Args:
         jobs: of the pipeline.
         stop: ends it.
@@ -31,10 +33,11 @@ def keep(jobs: FlinkJobs, stop: threading.Event, tell: Callable[[str], None] = l
         SettingsError: the job can't be submitted as the settings say.
     """
     clock, backoff, said = SystemClock(), Backoff(), ""
-    wait_s = 0.0
+    wait_s, has_job = 0.0, False
     while not stop.wait(wait_s):
         try:
-            words, wait_s = look(jobs), LOOK_EVERY_S
+            words, wait_s = look(jobs.as_told() if has_job else jobs), LOOK_EVERY_S
+            has_job = True
             tell(words)
         except (ConnectError, RejectedError) as error:
             wait_us = backoff.wait_us(clock.monotonic_us())

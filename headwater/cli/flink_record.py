@@ -5,7 +5,8 @@ for what `[flink] client` says, so only its owner may read it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,20 +50,41 @@ def is_stopped(folder: Path) -> bool:
     return bool(_read(folder).get("is_stopped"))
 
 
-def lost_job(folder: Path) -> dict[str, Table] | None:
-    """Returns all tables of the job that the cluster of this folder had; None if it had none, or it was stopped.
+@contextmanager
+def stopping(folder: Path) -> Iterator[None]:
+    """Notes it from before the job ends, so that nobody takes it for lost; takes it back where it could not be ended."""
+    before = _read(folder)
+    mark_stopped(folder)
+    try:
+        yield
+    except BaseException:
+        _write(folder, before)
+        raise
+
+
+def last_job(folder: Path) -> dict[str, Table] | None:
+    """Returns all tables of the job that was submitted last; None if there was none, or it was stopped.
 
     Raises:
         SettingsError: what was kept is not readable as settings of this version.
     """
     told = _read(folder)
-    if not told.get("is_own"):
+    if not told or told.get("is_stopped"):
         return None
     try:
         told["tables"]["pipeline"]["data"] = str(folder.parent)  # It may have been moved.
         return {name: kind.model_validate(told["tables"].get(name, {})) for name, kind in table_classes().items()}
     except (ValueError, LookupError, TypeError) as error:
         raise _unreadable(folder) from error
+
+
+def lost_job(folder: Path) -> dict[str, Table] | None:
+    """The same of a job on the cluster of this folder; None if it was on another.
+
+    Raises:
+        SettingsError: what was kept is not readable as settings of this version.
+    """
+    return last_job(folder) if _read(folder).get("is_own") else None
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,9 +29,9 @@ SAY_S = 120.0
 class Run:
     """`headwater flink cluster run` and what it says."""
 
-    def __init__(self, common: list[str]) -> None:
+    def __init__(self, common: list[str], notify: Path) -> None:
         self.process = subprocess.Popen(
-            [*HEADWATER, "flink", "cluster", "run", "--port", "0", *common],
+            [*HEADWATER, "flink", "cluster", "run", "--port", "0", *common], env=os.environ | {"NOTIFY_SOCKET": str(notify)},
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: queue.Queue[str] = queue.Queue()
@@ -91,9 +92,12 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         assert "going on from file:" in line
         return line.partition("submitted job ")[2].split()[0]
 
-    with ended(cluster, world):
-        first = Run(common)
+    with ended(cluster, world), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(SAY_S)
+        first = Run(common, tmp_path / "notify")
         first.says("files in")
+        assert systemd.recv(4096).startswith(b"READY=1\n")
         beside = subprocess.run([*HEADWATER, "flink", "cluster", "run", *common], capture_output=True, text=True, check=False)  # fmt: skip
         assert beside.returncode == 78
         assert "another headwater flink cluster run watches it" in beside.stderr
@@ -108,8 +112,9 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         first.process.kill()
         first.wait()
         assert cluster.pids() == processes
-        second = Run(common)
+        second = Run(common, tmp_path / "notify")
         second.says("took over the cluster")
+        assert systemd.recv(4096).startswith(b"READY=1\n")
 
         world.append_while_uncommitted(others[0])
         victim = kill(cluster, "taskmanager")
@@ -132,8 +137,9 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         processes = cluster.pids()
         second.process.send_signal(signal.SIGTERM)
         assert second.wait() == 0
+        assert systemd.recv(4096).startswith(b"STOPPING=1\n")
         assert not any(group_lives(pid) for pid in processes)
-        third = Run(common)
+        third = Run(common, tmp_path / "notify")
         world.job = submitted(third.says("submitted job"))
         world.wait_running()
         world.log.append(others[2])

@@ -16,6 +16,7 @@ import pytest
 from gateway_server import until
 
 from gateway.settings import GatewaySettings
+from headwater.cli import build_parser
 from headwater.cli.embedding import build_pipeline
 from headwater.cli.pipeline import PipelineSettings
 from headwater.cli.shared import table_classes
@@ -145,6 +146,19 @@ def test_systemd_understands_the_unit_of_a_hub_that_the_docs_show(tmp_path: Path
     found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout + done.stderr
     assert float(found[1]) < 2.5, done.stdout
+
+
+def test_systemd_understands_the_unit_of_a_flink_cluster_that_the_docs_show(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "flink.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    unit = tmp_path / "headwater-flink.service"
+    unit.write_text(text.replace("/opt/headwater/bin/python", sys.executable))
+    assert sys.executable in unit.read_text()
+    done = analyze("verify", "--man=no", str(unit), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "headwater-flink" not in done.stderr, done.stderr
+    words = re.findall(r"^ExecStart=\S+ -m headwater (.*)$", text, re.MULTILINE)[0].split()
+    build_parser("flink").parse_args(words)
 
 
 def test_a_processor_that_hangs_is_noticed_by_who_looks_at_the_pipeline(tmp_path: Path) -> None:

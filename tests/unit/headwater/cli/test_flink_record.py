@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from headwater.cli.flink_record import is_stopped, keep_job, lost_job, mark_stopped
+from headwater.cli.flink_record import is_stopped, keep_job, last_job, lost_job, mark_stopped, stopping
 from headwater.cli.shared import table_classes
-from headwater.errors import SettingsError
+from headwater.errors import ConnectError, SettingsError
 from headwater.settings import load_settings
 
 FLAGS = [
@@ -44,6 +44,26 @@ def test_a_job_on_another_cluster_is_not_submitted_here(tmp_path: Path) -> None:
     keep_job(tmp_path, load_settings(table_classes(), flags=FLAGS), is_own=False)
     assert lost_job(tmp_path) is None
     assert not is_stopped(tmp_path)
+    found = last_job(tmp_path)
+    assert found is not None
+    assert found["processor"] == load_settings(table_classes(), flags=FLAGS)["processor"]
+
+
+def test_a_job_that_could_not_be_stopped_is_not_taken_for_stopped(tmp_path: Path) -> None:
+    keep_job(tmp_path, load_settings(table_classes(), flags=FLAGS), is_own=True)
+
+    def stop() -> None:
+        with stopping(tmp_path):
+            assert is_stopped(tmp_path)
+            raise ConnectError("the savepoint failed")
+
+    with pytest.raises(ConnectError):
+        stop()
+    assert not is_stopped(tmp_path)
+    assert lost_job(tmp_path) is not None
+    with stopping(tmp_path):
+        pass
+    assert is_stopped(tmp_path)
 
 
 @pytest.mark.parametrize(
