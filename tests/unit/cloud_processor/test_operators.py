@@ -127,6 +127,9 @@ def test_where_a_device_stands_is_in_its_rows_from_the_moment_that_it_says_so() 
     (gone,) = places(shard.heartbeat(50, status(50, online=True)))
     assert np.isnan(gone).all()
     assert places(shard.heartbeat(51, status(51, online=True))) == []
+    # What speaks something else than frames may say it too, without an agent's version.
+    foreign = replace(told, at_us=T0 + 60 * S, agent="")
+    assert places(shard.heartbeat(60, foreign)) == [(47.5, 8.25)]
 
 
 def test_a_twin_restored_from_before_there_were_locations_goes_on_and_learns_them() -> None:

@@ -1,6 +1,7 @@
 """Sparkplug through the gateway's own broker: who may speak, names, presence, wills, rebirths, states, acknowledgements."""
 
 import json
+from dataclasses import replace
 
 import mqtt5
 import pytest
@@ -15,9 +16,11 @@ from gateway.session import Phase
 from gateway.sparkplug_host import REBIRTHS_PER_S_MAX, SparkplugHost, SparkplugLimits
 from headwater.batch import DeadLetter, DeviceStatus
 from headwater.errors import DecodeError
+from headwater.location import Location
 from headwater.reasons import DeadLetterReason
 from headwater.sparkplug_codec import decode_payload, encode_payload
 from headwater.sparkplug_topic import HostState, name_of, parse_sparkplug_topic, parse_state
+from headwater.status import Status
 
 REBIRTH_US = 30_000_000
 NODE = Identity("press", (("plant", "press-1"),))
@@ -70,6 +73,21 @@ def test_a_node_is_a_device_of_its_groups_site_and_so_is_its_device() -> None:
     assert statuses(broker) == [("plant_a", "press_1", True), ("plant_a", "press_1--motor", True)]
     (key, entry), _ = [note.what for note in broker.notes if isinstance(note.what, tuple)]
     assert (key, json.loads(entry)["metrics"]["Speed"]["unit"]) == (b"plant_a/press_1", "rpm")
+
+
+def test_where_one_of_our_agents_stands_comes_with_its_birth_and_a_wrong_location_costs_only_that() -> None:
+    broker = make()
+    here = Status(online=True, agent="1", location=Location(47.5, 8.25)).to_json()
+    for node, status in (("press-1", here), ("press-2", here.replace(b"47.5", b"147.5"))):
+        birth = replace(payload(0, (bdseq(3), number("Speed", 1.0, 1))), status=status)
+        client(broker, node).publish(f"spBv1.0/plant/NBIRTH/{node}", encode_payload(birth))
+    told = [note.what for note in broker.notes if isinstance(note.what, DeviceStatus)]
+    assert [(one.device, one.online, one.location) for one in told] == [
+        ("press-1", True, Location(47.5, 8.25)),
+        ("press-2", True, None),
+    ]
+    assert broker.sparkplug is not None
+    assert broker.sparkplug.counters["statuses_refused"] == 1
 
 
 def test_the_will_of_a_lost_connection_takes_the_node_and_its_devices_offline() -> None:
