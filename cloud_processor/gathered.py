@@ -72,14 +72,13 @@ class Gathered:
         self.dead_letters.append(DeadLetter(at_us, error.reason, "processor", source, error.detail, payload=payload))
 
     def add(self, write: StoreWrite) -> None:
-        """Adds what was stepped elsewhere, in the order of its log."""
+        """Adds what was stepped elsewhere, in the order of its log; the record that brought it is the caller's to count."""
         self.telemetry += write.telemetry
         self.tables += write.tables
         self.dead_letters += write.dead_letters
         for account in write.accounts:
             self.accounts[account.site, account.device, account.epoch] = account
         self.positions |= write.positions
-        self.records += 1
         self.readings += sum(batch.reading_count for batch in write.telemetry)
 
     def write(self) -> StoreWrite:

@@ -13,16 +13,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from cloud_processor.delivery import Delivery
 from cloud_processor.gathered import Gathered
 from cloud_processor.host_alerts import log_replaced, log_trimmed
 from cloud_processor.host_loop import run_host
-from cloud_processor.host_rows import CHECKPOINTS, LOG, STORE, HostRows
+from cloud_processor.host_rows import HostRows
 from cloud_processor.load import Load
 from cloud_processor.settings import ProcessorSettings
 from cloud_processor.topology import build_task
 from headwater import log_topics
 from headwater.errors import ConnectError, SettingsError
-from headwater.points import StoreWrite
 from headwater.ports import Checkpoints, Clock, Log, Store
 from headwater.snapshot import pack, unpack
 
@@ -59,14 +59,14 @@ class Processor:
         tell_every_us: int = 0,
     ) -> None:
         self._settings = settings
-        self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
+        self._log, self._clock = log, clock
         self._instance = instance
         self._tasks = {shard: build_task(settings, shard) for shard in settings.own_shards}
-        self._pending: StoreWrite | None = None
-        self._pending_size = Gathered()
         self._load = Load(clock.monotonic_us())
         self._rows = HostRows(instance, settings.shards, every_us=tell_every_us, started_us=clock.monotonic_us())
-        self._is_dirty = False
+        self._delivery = Delivery(
+            store, checkpoints, clock, self._rows, self._load, save_every_us=settings.checkpoint_every_us
+        )
         self._turn = 0
         self._incarnation = ""
         for shard, data in checkpoints.load().items():
@@ -95,28 +95,17 @@ class Processor:
             ConnectError: a peer is away; nothing is lost, call again.
         """
         self._rows.tell(self._clock, self._behind)
-        if self._pending is None:
-            self._gather()
-        records = self._flush()
-        if self._is_dirty and self._clock.monotonic_us() - self._load.saved_us >= self._settings.checkpoint_every_us:
-            self.save()
-        return records
+        return self._delivery.step(self._read, self._states)
 
     def save(self) -> None:
         """Saves the state of all shards, after their rows are in the store."""
-        self._flush()
-        if not self._is_dirty:
-            return
-        states = {
+        self._delivery.save(self._states)
+
+    def _states(self) -> dict[int, bytes]:
+        return {
             shard: pack(CHECKPOINT_VERSION, {"incarnation": self._incarnation, "task": task.snapshot()})
             for shard, task in self._tasks.items()
         }
-        with self._rows.attempt(CHECKPOINTS):
-            self._checkpoints.save(states)
-        self._is_dirty = False
-        self._load.saved_us = self._clock.monotonic_us()
-        self._load.checkpoints += 1
-        self._load.checkpoint_bytes = sum(map(len, states.values()))
 
     def counters(self) -> dict[str, Any]:
         """Our own counters since the start, lag and latencies; of this run of the process, not of the data.
@@ -132,25 +121,8 @@ class Processor:
 
     def _behind(self) -> int:
         """How many records of the log are not yet in the store."""
-        stepped = 0 if self._pending is None else self._pending_size.records
         ends = {shard: self._log.end(log_topics.READINGS, shard) for shard in self._tasks}
-        return stepped + sum(max(ends[shard] - task.position, 0) for shard, task in self._tasks.items())
-
-    def _gather(self) -> None:
-        """Gathers a write: rows about itself that wait, and records of its shards until it is full."""
-        found = Gathered(tables=self._rows.take())
-        try:
-            with self._rows.attempt(LOG):
-                self._read(found)
-        except ConnectError:
-            # What was stepped before must reach the store: its task has moved on and won't step it again.
-            if found.is_empty:
-                raise
-        self._pending_size = found
-        if found.records:
-            self._is_dirty = True
-        if not found.is_empty:
-            self._pending = found.write()
+        return self._delivery.waiting + sum(max(ends[shard] - task.position, 0) for shard, task in self._tasks.items())
 
     def _read(self, found: Gathered) -> None:
         """Reads and steps records of its shards in turn."""
@@ -183,20 +155,7 @@ class Processor:
         if self._incarnation:
             _log.error("the log %s was replaced by %s: beginning at its start", self._incarnation, incarnation)
             found.tables.append(log_replaced(self._instance, self._clock.now_us(), self._incarnation, incarnation))
-            self._is_dirty = True
+            self._delivery.is_dirty = True
         for shard, task in self._tasks.items():
             task.position = starts[shard]
         self._incarnation = incarnation
-
-    def _flush(self) -> int:
-        """Writes what is pending; returns how many records that were."""
-        if self._pending is None:
-            return 0
-        with self._rows.attempt(STORE):
-            self._store.write(self._pending)
-        now_us = self._clock.now_us()
-        for batch in self._pending.telemetry:
-            self._rows.stored(*self._load.stored(batch, now_us))
-        self._pending = None
-        self._load.records += self._pending_size.records
-        return self._pending_size.records

@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from cloud_processor.delivery import Delivery
 from cloud_processor.gathered import Gathered
 from cloud_processor.host_loop import run_host
-from cloud_processor.host_rows import CHECKPOINTS, LOG, STORE, HostRows
+from cloud_processor.host_rows import HostRows
 from cloud_processor.load import Load
 from cloud_processor.settings import ProcessorSettings
 from headwater import log_topics
 from headwater.errors import ConnectError, DecodeError, SettingsError
-from headwater.points import StoreWrite
 from headwater.ports import Checkpoints, Clock, Log, LogRecord, Store
 from headwater.results import Results
 from headwater.results_arrow import results_from_arrow
@@ -79,13 +79,13 @@ class Sink:
         tell_every_us: int = 0,
     ) -> None:
         self._settings = settings
-        self._log, self._store, self._checkpoints, self._clock = log, store, checkpoints, clock
+        self._log, self._clock = log, clock
         self._partitions = {number: _Partition() for number in settings.own_shards}
-        self._pending: StoreWrite | None = None
-        self._pending_records = 0
         self._load = Load(clock.monotonic_us())
         self._rows = HostRows("sink", settings.shards, every_us=tell_every_us, started_us=clock.monotonic_us())
-        self._is_dirty = False
+        self._delivery = Delivery(
+            store, checkpoints, clock, self._rows, self._load, save_every_us=settings.checkpoint_every_us
+        )
         self._turn = 0
         self._incarnation = ""
         self._results_repeated = 0
@@ -112,19 +112,14 @@ class Sink:
             ConnectError: a peer is away; nothing is lost, call again.
         """
         self._rows.tell(self._clock, self._behind)
-        if self._pending is None:
-            self._gather()
-        records = self._flush()
-        if self._is_dirty and self._clock.monotonic_us() - self._load.saved_us >= self._settings.checkpoint_every_us:
-            self.save()
-        return records
+        return self._delivery.step(self._read, self._states)
 
     def save(self) -> None:
         """Saves how far it has come, after the rows are in the store."""
-        self._flush()
-        if not self._is_dirty:
-            return
-        states = {
+        self._delivery.save(self._states)
+
+    def _states(self) -> dict[int, bytes]:
+        return {
             number: pack(
                 STATE_VERSION,
                 {
@@ -137,12 +132,6 @@ class Sink:
             )
             for number, partition in self._partitions.items()
         }
-        with self._rows.attempt(CHECKPOINTS):
-            self._checkpoints.save(states)
-        self._is_dirty = False
-        self._load.saved_us = self._clock.monotonic_us()
-        self._load.checkpoints += 1
-        self._load.checkpoint_bytes = sum(map(len, states.values()))
 
     def counters(self) -> dict[str, Any]:
         """Our own counters since the start, lag and latencies; `results_repeated` were passed over.
@@ -160,26 +149,11 @@ class Sink:
 
     def _behind(self) -> int:
         """How many records of readings have not come as far as the store, the job's own backlog included."""
-        behind = 0 if self._pending is None else self._pending_records
+        behind = self._delivery.waiting
         for number, partition in self._partitions.items():
             first, end = (ask(log_topics.READINGS, number) for ask in (self._log.start, self._log.end))
             behind += max(end - max(partition.position(self._incarnation), first), 0)
         return behind
-
-    def _gather(self) -> None:
-        """Gathers a write: rows about itself that wait, and results of all partitions until it is full."""
-        found, self._pending_records = Gathered(tables=self._rows.take()), 0
-        try:
-            with self._rows.attempt(LOG):
-                self._read(found)
-        except ConnectError:
-            # What was taken before must reach the store: its partition has moved on and won't read it again.
-            if found.is_empty and not self._pending_records:
-                raise
-        if self._pending_records:
-            self._is_dirty = True
-        if self._pending_records or not found.is_empty:
-            self._pending = found.write()
 
     def _read(self, found: Gathered) -> None:
         """Takes records of all partitions in turn."""
@@ -189,7 +163,7 @@ class Sink:
             self._begin_log(incarnation)
         numbers = list(self._partitions)
         for number in numbers[self._turn :] + numbers[: self._turn]:
-            left = settings.records_max - self._pending_records
+            left = settings.records_max - found.records
             if left <= 0 or found.readings >= settings.readings_max:
                 break
             self._turn = (self._turn + 1) % len(numbers)
@@ -197,7 +171,7 @@ class Sink:
             records = self._log.read(log_topics.RESULTS, number, partition.next_offset, left)
             for record in records:
                 self._take(partition, record, found)
-                self._pending_records += 1
+                found.records += 1
                 if found.readings >= settings.readings_max:
                     break
 
@@ -228,16 +202,3 @@ class Sink:
         found.add(results.write)
         self._load.add(results.counters)
         self._load.made_us = max(self._load.made_us, results.made_us)
-
-    def _flush(self) -> int:
-        """Writes what is pending; returns how many records that were."""
-        if self._pending is None:
-            return 0
-        with self._rows.attempt(STORE):
-            self._store.write(self._pending)
-        now_us = self._clock.now_us()
-        for batch in self._pending.telemetry:
-            self._rows.stored(*self._load.stored(batch, now_us))
-        self._pending = None
-        self._load.records += self._pending_records
-        return self._pending_records
