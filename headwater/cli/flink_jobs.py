@@ -4,6 +4,7 @@ import fcntl
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import cloud_processor
 import headwater
@@ -62,6 +63,21 @@ class FlinkJobs:
         return bool(self.cluster.pids()) and self.url == self.cluster.url
 
     @property
+    def checkpoints(self) -> str:
+        """URL of the folder of the job's states; "": as the cluster is configured.
+
+        >>> from headwater.cli.shared import table_classes
+        >>> tables = {name: made() for name, made in table_classes().items()}
+        >>> tables["flink"] = FlinkSettings(checkpoints="s3://states", name="hall 2")
+        >>> FlinkJobs(tables, "flink://jobs.example:8081").checkpoints
+        's3://states/hall%202'
+        """
+        if self._flink.checkpoints:
+            # Pipelines may share the folder; none may go on from another one's state.
+            return f"{self._flink.checkpoints.rstrip('/')}/{quote(self._flink.name, safe='')}"
+        return self.cluster.checkpoints.as_uri() if self.is_own else ""
+
+    @property
     def is_stopped(self) -> bool:
         """Tells whether `stop` was the last that was done to the job here."""
         return is_stopped(self._folder)
@@ -100,7 +116,7 @@ class FlinkJobs:
             fcntl.flock(lock, fcntl.LOCK_EX)  # Else two commands could both find none running.
             if found := self.running():
                 raise SettingsError(f"{self.url}: job {found} is running already: headwater flink stop")
-            with_state = "" if is_fresh else restore or newest_state(self._checkpoints())
+            with_state = "" if is_fresh else restore or newest_state(self.checkpoints)
             job = self._hand_over(self._job(), with_state)
             keep_job(self._folder, self._tables, is_own=self.is_own)
         return job, with_state
@@ -117,7 +133,7 @@ class FlinkJobs:
             mark_stopped(self._folder)
             raise SettingsError(f"{self.url}: no job {self._flink.name!r} is running")
         with stopping(self._folder):
-            return self.rest.stop(job, self._checkpoints() or None)
+            return self.rest.stop(job, self.checkpoints or None)
 
     def log_url(self) -> str:
         """URL of the log. SettingsError: it is not on Kafka."""
@@ -160,7 +176,7 @@ class FlinkJobs:
             checkpoint_every_ms=self._flink.checkpoint_every_us // US_PER_MS,
             bundle_records=self._flink.bundle_records,
             bundle_ms=self._flink.bundle_us // US_PER_MS,
-            checkpoints=self._checkpoints(),
+            checkpoints=self.checkpoints,
             record_bytes_max=kafka.message_max_bytes,
             client=self._flink.client,
         )
@@ -175,12 +191,6 @@ class FlinkJobs:
             folder=self._folder / "submit",
             restore=restore,
         )
-
-    def _checkpoints(self) -> str:
-        """URL of the folder of checkpoints; "": as the cluster is configured."""
-        if self._flink.checkpoints or not self.is_own:
-            return self._flink.checkpoints
-        return self.cluster.checkpoints.as_uri()
 
 
 def is_flink(pipeline: PipelineSettings) -> bool:

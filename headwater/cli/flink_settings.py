@@ -20,7 +20,11 @@ class FlinkSettings(Table):
     python: str = Field(
         "", description='Python on the TaskManagers, with apache-flink and pydantic; "": that of the environment.'
     )
-    name: str = Field("headwater", min_length=1, description="Name of the job, by which it is found again.")
+    name: str = Field(
+        "headwater",
+        min_length=1,
+        description="Name of the job and of its folder of checkpoints, by which both are found again.",
+    )
     parallelism: int = Field(1, ge=1, le=128, description="Parallel tasks; each takes a slot and a Python worker.")
     checkpoint_every_us: DurationUs = Field(
         10_000_000,
