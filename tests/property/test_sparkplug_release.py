@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "edge_agent"))
 
-from test_sparkplug_link import Bench, Wire
+from sparkplug_bench import Bench, Wire
 
 from headwater.codec import decode_frame
 from headwater.mqtt_link import LinkDown, LinkPuback
