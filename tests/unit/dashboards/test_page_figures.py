@@ -84,7 +84,8 @@ def test_a_log_that_counts_itself_is_believed() -> None:
 
 def test_a_rate_follows_its_counter_and_survives_a_restart() -> None:
     rates = Rates(smooth_us=1)
-    rates.update(-1_000_000, {"a": 0})
+    rates.update(-2_000_000, {"a": 0})
+    rates.update(-1_000_000, {"a": 900})
     rates.update(0, {"a": 1_000})
     assert rates.update(1_000_000, {"a": 1_050})["a"] == 50
     assert rates.update(2_000_000, {"a": 10})["a"] == 0
@@ -93,15 +94,29 @@ def test_a_rate_follows_its_counter_and_survives_a_restart() -> None:
     assert rates.update(4_000_000, {}) == {}
 
 
-def test_the_first_move_of_a_counter_has_no_rate_for_it_counts_what_had_waited() -> None:
-    rates = Rates(smooth_us=3_000_000)
-    looks = [
-        rates.update(second * 1_000_000, {"a": total}) for second, total in enumerate((0, 0, 90_000, 90_030, 90_060))
-    ]
-    assert looks == [{}, {"a": 0.0}, {}, {"a": 30.0}, {"a": 30.0}]
-    assert rates.update(5_000_000, {"a": 90_090, "late": 70_000}) == {"a": 30.0}
-    assert rates.update(6_000_000, {"a": 90_120, "late": 80_000}) == {"a": 30.0}
-    assert rates.update(7_000_000, {"a": 90_150, "late": 80_010}) == {"a": 30.0, "late": 10.0}
+def looks_of(*totals: int) -> list[float | None]:
+    """The rates of a total that is looked at once a second."""
+    rates = Rates(smooth_us=1)
+    return [rates.update(second * 1_000_000, {"a": total}).get("a") for second, total in enumerate(totals)]
+
+
+def test_the_first_moves_of_a_counter_have_no_rate_for_they_count_what_had_waited() -> None:
+    assert looks_of(0, 0, 90_000, 90_030, 90_060, 90_090) == [None, 0, None, None, 30, 30]
+    assert looks_of(0, 3_000, 12_000, 14_000, 14_030) == [None, None, None, None, 30]
+
+
+def test_a_counter_that_moves_evenly_has_a_rate_after_its_fifth_move() -> None:
+    assert looks_of(0, 30, 60, 90, 120, 150, 180, 210) == [None] * 6 + [30, 30]
+
+
+def test_a_counter_that_comes_later_settles_by_itself() -> None:
+    rates = Rates(smooth_us=1)
+    for second in range(8):
+        rates.update(second * 1_000_000, {"a": 30 * second})
+    assert rates.update(8_000_000, {"a": 240, "late": 70_000}) == {"a": 30.0}
+    assert rates.update(9_000_000, {"a": 270, "late": 80_000}) == {"a": 30.0}
+    assert rates.update(10_000_000, {"a": 300, "late": 80_010}) == {"a": 30.0}
+    assert rates.update(11_000_000, {"a": 330, "late": 80_020}) == {"a": 30.0, "late": 10.0}
 
 
 def test_counters_are_flattened_without_the_devices_and_not_for_ever() -> None:
