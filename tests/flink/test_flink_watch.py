@@ -19,6 +19,7 @@ from headwater.cli.flink_record import is_stopped
 from headwater.io.flink_cluster import FlinkCluster
 from headwater.io.flink_environment import FlinkEnvironment
 from headwater.io.process_groups import group_lives
+from headwater.ports import LogRecord
 
 pytestmark = [pytest.mark.flink, pytest.mark.integration, pytest.mark.crash]
 
@@ -74,24 +75,52 @@ def kill(cluster: FlinkCluster, role: str) -> int:
     return victim
 
 
-def test_what_is_killed_comes_back_and_the_job_goes_on(
-    kafka: object, environment: FlinkEnvironment, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    cluster = FlinkCluster(data / "flink", environment)
-    world = World(kafka.url.removeprefix("kafka://"), cluster, environment, tmp_path)  # type: ignore[attr-defined]
-    common = [
-        "--data", str(data), "--log", kafka.url, "--set", f"flink.environment={environment.root}",  # type: ignore[attr-defined]
+def submitted(line: str) -> str:
+    """The job that a watch says it submitted again, from its state."""
+    assert "going on from file:" in line
+    return line.partition("submitted job ")[2].split()[0]
+
+
+def told(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*HEADWATER, "flink", *words], capture_output=True, text=True, cwd=ROOT, check=True)
+
+
+def settings_of(world: World, data: Path, log: str) -> list[str]:
+    return [
+        "--data", str(data), "--log", log, "--set", f"flink.environment={world.environment.root}",
         "--set", f"kafka.topic_prefix={world.options.topic_prefix}", "--set", f"flink.name={world.name}",
         "--set", f"processor.partitions={PARTITIONS}", "--set", f"gateway.partitions={PARTITIONS}",
         "--set", f"processor.windows={json.dumps(SETTINGS.windows)}", "--set", "processor.health_baseline=10",
         "--set", "flink.checkpoint_every=3s",
     ]  # fmt: skip
 
-    def submitted(line: str) -> str:
-        assert "going on from file:" in line
-        return line.partition("submitted job ")[2].split()[0]
 
+def kill_one_after_the_other(world: World, watch: "Run", parts: list[list[LogRecord]]) -> None:
+    """The TaskManager, which the job survives, and the JobManager, which loses it."""
+    cluster = world.cluster
+    world.append_while_uncommitted(parts[0])
+    victim = kill(cluster, "taskmanager")
+    watch.says(f"the TaskManager {victim} ended")
+    watch.says("the TaskManager is")
+    wait_until(lambda: world.status()["failures"] > 0, "the job fails")
+    world.wait_running()
+    assert cluster.rest.overview()["slots-total"] == 2
+    assert not group_lives(victim)
+    world.append_while_uncommitted(parts[1])
+    kill(cluster, "jobmanager")
+    watch.says("the JobManager is")
+    world.job = submitted(watch.says("submitted job"))
+    world.wait_all()
+    assert content(world.store) == world.embedded()
+
+
+def test_what_is_killed_comes_back_and_the_job_goes_on(
+    kafka: object, environment: FlinkEnvironment, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    cluster = FlinkCluster(data / "flink", environment)
+    world = World(kafka.url.removeprefix("kafka://"), cluster, environment, tmp_path)  # type: ignore[attr-defined]
+    common = settings_of(world, data, kafka.url)  # type: ignore[attr-defined]
     with ended(cluster, world), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(SAY_S)
@@ -103,8 +132,7 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         assert "another headwater flink cluster run watches it" in beside.stderr
         first_part, *others = parts = world.parts(4, devices=8, frames=120, per_record=2)
         world.log.append(first_part)
-        done = subprocess.run([*HEADWATER, "flink", "submit", *common], capture_output=True, text=True, cwd=ROOT, check=True)  # fmt: skip
-        world.job = json.loads(done.stdout)["job"]
+        world.job = json.loads(told("submit", *common).stdout)["job"]
         world.wait_running()
 
         # The watch itself is killed: its cluster goes on, and the next one takes it over.
@@ -116,21 +144,7 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         second.says("took over the cluster")
         assert systemd.recv(4096).startswith(b"READY=1\n")
 
-        world.append_while_uncommitted(others[0])
-        victim = kill(cluster, "taskmanager")
-        second.says(f"the TaskManager {victim} ended")
-        second.says("the TaskManager is")
-        wait_until(lambda: world.status()["failures"] > 0, "the job fails")
-        world.wait_running()
-        assert cluster.rest.overview()["slots-total"] == 2
-        assert not group_lives(victim)
-
-        world.append_while_uncommitted(others[1])
-        kill(cluster, "jobmanager")
-        second.says("the JobManager is")
-        world.job = submitted(second.says("submitted job"))
-        world.wait_all()
-        assert content(world.store) == world.embedded()
+        kill_one_after_the_other(world, second, others)
         assert world.results() > sum(map(len, parts[:3])), "nothing was written twice: the kills proved nothing"
 
         # All of it ends and begins again, as with the machine; the job was not stopped, so it comes back too.
@@ -147,8 +161,8 @@ def test_what_is_killed_comes_back_and_the_job_goes_on(
         assert content(world.store) == world.embedded()
 
         # One that was stopped does not, and another command may end the cluster under the watch.
-        subprocess.run([*HEADWATER, "flink", "stop", *common], capture_output=True, cwd=ROOT, check=True)
+        told("stop", *common)
         assert is_stopped(data / "flink")
-        subprocess.run([*HEADWATER, "flink", "cluster", "stop", *common], capture_output=True, cwd=ROOT, check=True)
+        told("cluster", "stop", *common)
         third.says("stopped by another command")
         assert third.wait() == 0

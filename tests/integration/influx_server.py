@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,7 +55,7 @@ def http(method: str, url: str, body: bytes | None = None, **headers: str) -> tu
             return error.code, error.read()
 
 
-class Server:
+class Server(ABC):
     """A server process on loopback that can be killed and started again with the same port and data."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
@@ -63,13 +64,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Program and arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_up(self) -> bool:
         """Asks the server by its own protocol."""
-        raise NotImplementedError
 
     def start(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -133,15 +133,21 @@ def test_each_service_of_a_hub_says_ready_pings_and_says_that_it_stops(
         assert service.wait(WAIT_S) == 0
 
 
-def test_systemd_understands_the_unit_of_a_hub_that_the_docs_show(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
-    unit = tmp_path / "headwater@up.service"
+def verified_unit_of(page: str, unit: Path) -> str:
+    """Writes the unit that a page of the docs shows, has systemd verify it, and returns its text."""
+    shown = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    (text,) = re.findall(r"```ini\n(.*?)```", shown, re.DOTALL)
     unit.write_text(text.replace("/opt/headwater/bin/python", sys.executable))
     assert sys.executable in unit.read_text()
-    done = analyze("verify", "--man=no", str(unit), folder=tmp_path)
+    done = analyze("verify", "--man=no", str(unit), folder=unit.parent)
     assert done.returncode == 0, done.stderr
-    assert "headwater@" not in done.stderr, done.stderr
+    assert unit.name.partition("@")[0].removesuffix(".service") not in done.stderr, done.stderr
+    return str(text)
+
+
+def test_systemd_understands_the_unit_of_a_hub_that_the_docs_show(tmp_path: Path) -> None:
+    unit = tmp_path / "headwater@up.service"
+    verified_unit_of("deploy.md", unit)
     done = analyze("security", "--offline=true", "--no-pager", str(unit), folder=tmp_path)
     found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout + done.stderr
@@ -149,14 +155,7 @@ def test_systemd_understands_the_unit_of_a_hub_that_the_docs_show(tmp_path: Path
 
 
 def test_systemd_understands_the_unit_of_a_flink_cluster_that_the_docs_show(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "flink.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
-    unit = tmp_path / "headwater-flink.service"
-    unit.write_text(text.replace("/opt/headwater/bin/python", sys.executable))
-    assert sys.executable in unit.read_text()
-    done = analyze("verify", "--man=no", str(unit), folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "headwater-flink" not in done.stderr, done.stderr
+    text = verified_unit_of("flink.md", tmp_path / "headwater-flink.service")
     words = re.findall(r"^ExecStart=\S+ -m headwater (.*)$", text, re.MULTILINE)[0].split()
     build_parser("flink").parse_args(words)
 
